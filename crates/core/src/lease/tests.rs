@@ -1,0 +1,5 @@
+mod harness;
+mod properties;
+mod rules;
+mod terms;
+mod worlds;

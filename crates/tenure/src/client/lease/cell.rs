@@ -1,0 +1,99 @@
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tenure_core::Moment;
+use tokio::sync::Notify;
+
+use super::{LeaseState, LossReason};
+
+/// How one lease stands, written by the Lease actor and read by whoever holds the lease.
+#[derive(Debug)]
+pub(crate) struct LeaseCell {
+    /// In nanoseconds of the client's clock; 0 while nothing is known, and after the loss.
+    deadline: AtomicU64,
+    state: Mutex<(LeaseState, Duration)>,
+    changed: Notify,
+}
+
+impl LeaseCell {
+    pub(crate) fn new() -> Self {
+        Self {
+            deadline: AtomicU64::new(0),
+            state: Mutex::new((LeaseState::Connecting, Duration::ZERO)),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Moment {
+        Moment::from_nanos(self.deadline.load(Ordering::Acquire))
+    }
+
+    /// The state as it is at `now`: a deadline that passed counts even if nobody was awake to
+    /// say so.
+    pub(crate) fn state(&self, now: Moment) -> LeaseState {
+        let state = self.lock().0;
+        let over = matches!(state, LeaseState::Healthy | LeaseState::Jeopardy { .. })
+            && now >= self.deadline();
+        if over { LeaseState::Lost { reason: LossReason::Expired } } else { state }
+    }
+
+    /// The TTL that the server gave; zero while nothing is known.
+    pub(crate) fn ttl(&self) -> Duration {
+        self.lock().1
+    }
+
+    pub(crate) fn renewed(&self, deadline: Moment, ttl: Duration) {
+        self.deadline.store(deadline.as_nanos(), Ordering::Release);
+        self.set(LeaseState::Healthy, Some(ttl));
+    }
+
+    pub(crate) fn endangered(&self, until: Moment) {
+        self.set(LeaseState::Jeopardy { until }, None);
+    }
+
+    /// Lost is final: nothing that is set later counts.
+    pub(crate) fn lost(&self, reason: LossReason) {
+        self.deadline.store(0, Ordering::Release);
+        self.set(LeaseState::Lost { reason }, None);
+    }
+
+    fn set(&self, state: LeaseState, ttl: Option<Duration>) {
+        {
+            let mut held = self.lock();
+            if matches!(held.0, LeaseState::Lost { .. }) {
+                return;
+            }
+            let unchanged = held.0 == state;
+            held.0 = state;
+            held.1 = ttl.unwrap_or(held.1);
+            if unchanged {
+                return;
+            }
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until the state is another than `seen`, and answers with it.
+    ///
+    /// A loss that only the clock shows is told by the Lease actor, which wakes for it.
+    pub(crate) async fn changed_from(&self, seen: Option<LeaseState>) -> LeaseState {
+        loop {
+            let changed = self.changed.notified();
+            let state = self.lock().0;
+            if Some(state) != seen {
+                return state;
+            }
+            changed.await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, (LeaseState, Duration)> {
+        // Nothing in here can panic while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,89 @@
+//! Coordination for Rust services, on [etcd](https://etcd.io).
+//!
+//! This is the client that everything else stands on: keys, transactions, watches and leases of a
+//! cluster that loses members while it serves.
+//!
+//! ```no_run
+//! use futures::TryStreamExt;
+//! use tenure::{Client, Compare, KeyRange, Put};
+//!
+//! # async fn example() -> tenure::Result<()> {
+//! let client = Client::connect(["10.0.0.1:2379", "10.0.0.2:2379", "10.0.0.3:2379"]).await?;
+//!
+//! let mut changes = client.watch(KeyRange::prefix("job/")).await?;
+//! client.put("job/1", "ready").await?;
+//!
+//! let claim = client
+//!     .txn()
+//!     .when([Compare::value("job/1").equal("ready")])
+//!     .and_then([Put::new("job/1", "taken")])
+//!     .await?;
+//! assert!(claim.succeeded);
+//!
+//! while let Some(change) = changes.try_next().await? {
+//!     for event in change.events() {
+//!         println!("{:?} {:?}", event.kind, event.kv.key);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What holds
+//!
+//! - A write is sent at most once unless nothing reached a server. If nobody can say whether it
+//!   was applied, the error is [`ErrorKind::Indeterminate`].
+//! - A read moves to another member: with one member of three dead or frozen, none fails.
+//! - A watch tells every change once, in order, the events of a revision together, whatever
+//!   happens to connections and members, or ends with an error that says why it cannot.
+//! - A lease counts as lost before it can expire on the server: deadlines count from when a
+//!   renewal was sent, on a clock that counts suspend.
+//! - No call waits for ever.
+//!
+//! # Where it runs
+//!
+//! [`Client::connect`] starts one thread for connections and actors, so handles work from any
+//! runtime; [`ClientBuilder::local`] and [`ClientBuilder::current_arbiter`] run them where the
+//! caller is.
+//!
+//! # Features
+//!
+//! - `tls`: TLS by rustls.
+
+pub mod actor;
+mod client;
+mod clock;
+mod config;
+mod error;
+mod ops;
+mod runtime;
+mod transport;
+#[cfg(not(feature = "server-stubs"))]
+mod wire;
+#[cfg(feature = "server-stubs")]
+#[doc(hidden)]
+pub mod wire;
+
+pub use tenure_core::{
+    EtcdError, Event, EventKind, KeyRange, KeyValue, LeaseId, Moment, RangeEnd, Revision,
+    prefix_end,
+};
+
+#[cfg(feature = "tls")]
+pub use self::transport::Tls;
+pub use self::{
+    client::{
+        Client, Grant, KeepAlive, KeptLease, Kv, LeaseGrant, LeaseList, LeaseRevoked, LeaseState,
+        LeaseTimeToLive, Leases, LossReason, TimeToLive, Watch, WatchRequest, WatchResponse,
+        WatchState, WatchStream,
+    },
+    clock::Clock,
+    config::ClientBuilder,
+    error::{Error, ErrorKind, Result},
+    ops::{
+        CallOptions, Compact, CompactResponse, Compare, Comparison, Count, CountResponse, Delete,
+        DeleteResponse, Get, GetResponse, Header, KeepValue, Op, OpResponse, Order, Put,
+        PutResponse, PutValue, Reply, SortBy, Txn, TxnResponse, Via,
+    },
+    transport::{Connector, Io, Tcp},
+};

@@ -1,0 +1,187 @@
+//! Where the actors and connections of a client live, and for how long.
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::future;
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+};
+
+use crate::{
+    config::Place,
+    error::{Error, ErrorKind, Result},
+};
+
+/// How long the thread waits for its actors to end.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Held by every handle, stream and call of a client; the last one ends what they all share.
+pub(crate) struct Alive {
+    closing: watch::Sender<bool>,
+    /// Kept by the thread's runtime: it must outlive the timers of calls in flight.
+    _thread: Option<oneshot::Sender<()>>,
+}
+
+impl Alive {
+    /// Asks the actors to end; what is in flight ends with them.
+    pub(crate) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Told to everything that runs in the background: go on, or end.
+#[derive(Clone)]
+pub(crate) struct Closing(watch::Receiver<bool>);
+
+/// Held by an actor while it runs, so that `close` can wait for its end.
+pub(crate) type Running = mpsc::Sender<()>;
+
+impl Closing {
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Resolves when the client closes, or when everybody who could close it is gone.
+    pub(crate) async fn wait(mut self) {
+        // An error says that the sender is gone, which is closing too.
+        let _ = self.0.wait_for(|closing| *closing).await;
+    }
+}
+
+/// Runs what tonic spawns in the client's place, until the client closes.
+#[derive(Clone)]
+pub(crate) struct Executor {
+    place: Spawn,
+    closing: Closing,
+}
+
+#[derive(Clone)]
+enum Spawn {
+    On(Handle),
+    Local,
+}
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl hyper::rt::Executor<Task> for Executor {
+    fn execute(&self, task: Task) {
+        let closing = self.closing.clone();
+        let task = async move {
+            future::select(task, pin!(closing.wait())).await;
+        };
+        match &self.place {
+            Spawn::On(handle) => drop(handle.spawn(task)),
+            Spawn::Local => drop(tokio::task::spawn_local(task)),
+        }
+    }
+}
+
+/// What a client is started with, in the place where it runs.
+pub(crate) struct Ground {
+    pub(crate) handle: Handle,
+    pub(crate) executor: Executor,
+    pub(crate) closing: Closing,
+    pub(crate) running: Running,
+}
+
+/// What is left to the caller once the client's actors run.
+pub(crate) struct Started<T> {
+    pub(crate) parts: T,
+    pub(crate) alive: Arc<Alive>,
+    /// Ends once nothing of the client runs any more.
+    pub(crate) ended: mpsc::Receiver<()>,
+}
+
+/// Runs `start`, which starts actors, in `place`.
+pub(crate) async fn start<T, F>(place: Place, start: F) -> Result<Started<T>>
+where
+    T: Send + 'static,
+    F: FnOnce(Ground) -> Result<T> + Send + 'static,
+{
+    let (close, closing) = watch::channel(false);
+    let (running, ended) = mpsc::channel(1);
+    let closing = Closing(closing);
+    match place {
+        Place::Thread => on_a_thread(close, closing, running, ended, start).await,
+        Place::CurrentArbiter | Place::Local => {
+            if place == Place::CurrentArbiter && !on_an_arbiter() {
+                return Err(Error::invalid(
+                    "current_arbiter",
+                    "`connect` must be called on a running actix arbiter",
+                ));
+            }
+            let handle = Handle::current();
+            let spawn = match place {
+                Place::Local => Spawn::Local,
+                _ => Spawn::On(handle.clone()),
+            };
+            let executor = Executor { place: spawn, closing: closing.clone() };
+            let parts = start(Ground { handle, executor, closing, running })?;
+            let alive = Arc::new(Alive { closing: close, _thread: None });
+            Ok(Started { parts, alive, ended })
+        }
+    }
+}
+
+fn on_an_arbiter() -> bool {
+    actix::System::is_registered()
+        && actix::Arbiter::try_current().is_some_and(|arbiter| arbiter.alive())
+}
+
+async fn on_a_thread<T, F>(
+    close: watch::Sender<bool>,
+    closing: Closing,
+    running: Running,
+    ended: mpsc::Receiver<()>,
+    start: F,
+) -> Result<Started<T>>
+where
+    T: Send + 'static,
+    F: FnOnce(Ground) -> Result<T> + Send + 'static,
+{
+    let (ready, started) = oneshot::channel();
+    let (unused, all_dropped) = oneshot::channel::<()>();
+    std::thread::Builder::new()
+        .name("tenure".into())
+        .spawn(move || {
+            actix::System::new().block_on(async move {
+                let handle = Handle::current();
+                let place = Spawn::On(handle.clone());
+                let executor = Executor { place, closing: closing.clone() };
+                // If nobody waits any more, `all_dropped` resolves at once.
+                let _ = ready.send(start(Ground { handle, executor, closing, running }));
+                // Calls in flight have timers here, and hold what this waits for.
+                let _ = all_dropped.await;
+                // One turn for the actors to hear that the client is closing.
+                tokio::task::yield_now().await;
+            });
+        })
+        .map_err(|error| {
+            Error::new(ErrorKind::Internal, "connect", "no thread for the client's actors")
+                .because(error)
+        })?;
+    let alive = Arc::new(Alive { closing: close, _thread: Some(unused) });
+    let parts = started.await.map_err(|_| Error::actor_gone("connect"))??;
+    Ok(Started { parts, alive, ended })
+}
+
+/// Waits until nothing of a client runs any more, but not for ever.
+pub(crate) async fn ended(mut running: mpsc::Receiver<()>, handle: &Handle) {
+    let grace = {
+        let _in = handle.enter();
+        tokio::time::sleep(GRACE)
+    };
+    future::select(pin!(running.recv()), pin!(grace)).await;
+}

@@ -1,0 +1,157 @@
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures::future::BoxFuture;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+/// A connection, as far as HTTP/2 is concerned: bytes both ways.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
+
+/// Where the bytes of a connection come from: TCP by default; a pipe inside the process, a proxy
+/// or a simulated network plug in here.
+///
+/// TLS is put on top of it when the endpoint's scheme asks for it.
+pub trait Connector: Send + Sync + 'static {
+    /// Opens a connection to `authority` (`host:port`).
+    ///
+    /// Dropping the future abandons the attempt. The client bounds it by its connect timeout.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept it from connecting. It proves that nothing was sent, so the call that wanted
+    /// the connection goes to another endpoint.
+    fn connect(&self, authority: &str) -> BoxFuture<'static, io::Result<Box<dyn Io>>>;
+}
+
+/// TCP without Nagle's delay.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tcp;
+
+impl Connector for Tcp {
+    fn connect(&self, authority: &str) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        let authority = authority.to_owned();
+        Box::pin(async move {
+            let stream = TcpStream::connect(authority).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Io>)
+        })
+    }
+}
+
+/// How often a connection to an endpoint was opened, told to whoever must know whether a call can
+/// have left.
+#[derive(Debug, Default)]
+pub(super) struct Openings {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl Openings {
+    /// How many connections were ever opened.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// Whether a connection is open now.
+    pub(super) fn any(&self) -> bool {
+        self.begun() > self.ended.load(Ordering::Acquire)
+    }
+}
+
+/// A connection that counts itself.
+struct Counted {
+    io: Box<dyn Io>,
+    openings: Arc<Openings>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.openings.ended.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut *self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        std::pin::Pin::new(&mut *self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut *self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut *self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        std::pin::Pin::new(&mut *self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+/// A [`Connector`] as tonic wants it.
+#[derive(Clone)]
+pub(super) struct Adapter {
+    pub(super) connector: Arc<dyn Connector>,
+    pub(super) openings: Arc<Openings>,
+}
+
+impl tower_service::Service<Uri> for Adapter {
+    type Response = TokioIo<Box<dyn Io>>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.connector.connect(uri.authority().map_or("", |a| a.as_str()));
+        let openings = Arc::clone(&self.openings);
+        Box::pin(async move {
+            let io = connecting.await?;
+            openings.begun.fetch_add(1, Ordering::AcqRel);
+            Ok(TokioIo::new(Box::new(Counted { io, openings }) as Box<dyn Io>))
+        })
+    }
+}

@@ -1,0 +1,360 @@
+//! From a typed request to an answer: the choice of an endpoint, deadlines, retries, tokens.
+//!
+//! Nothing above this module names a type of tonic or prost.
+
+mod cluster;
+mod codec;
+mod connector;
+mod kv;
+pub(crate) mod lease;
+pub(crate) mod link;
+pub(crate) mod rpc;
+mod status;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
+pub(crate) mod watch;
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::Addr;
+use futures::future::{self, Either};
+use prost::Message;
+use tenure_core::{
+    EtcdError, Moment,
+    endpoints::Report,
+    retry::{Attempts, Origin, Policy, Step, Verdict, classify},
+};
+use tokio::{runtime::Handle, sync::watch as latest};
+use tonic::{Status, metadata::MetadataValue};
+
+pub use self::connector::{Connector, Io, Tcp};
+pub(crate) use self::stream::{Incoming, Outgoing};
+#[cfg(feature = "tls")]
+pub use self::tls::Tls;
+use self::{
+    codec::Protobuf,
+    link::{Link, Route, Token},
+    rpc::Rpc,
+};
+use crate::{
+    client::connection::{Connection, Heard, RefreshToken},
+    config::Config,
+    error::{Error, ErrorKind, Result},
+    ops::CallOptions,
+    runtime::{Alive, Closing},
+};
+
+/// The version of the API this client speaks, told with every call as etcd's own client does.
+const API_VERSION: &str = "3.5";
+
+/// Makes calls, on the task of whoever makes them.
+#[derive(Clone)]
+pub(crate) struct Transport {
+    pub(crate) shared: Arc<Shared>,
+    /// What keeps the client's thread; an actor that runs there holds none.
+    alive: Option<Arc<Alive>>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    /// The runtime that the client's connections and timers live on.
+    pub(crate) handle: Handle,
+    pub(crate) closing: Closing,
+    pub(crate) route: latest::Receiver<Arc<Route>>,
+    pub(crate) connection: Addr<Connection>,
+    pub(crate) turn: AtomicUsize,
+}
+
+/// How one attempt failed.
+pub(crate) struct Failed {
+    pub(crate) status: Status,
+    pub(crate) origin: Origin,
+    pub(crate) verdict: Verdict,
+}
+
+/// An answer, or the error, and whether an earlier attempt of the same call may have arrived.
+pub(crate) struct Outcome<A> {
+    pub(crate) result: Result<A>,
+    pub(crate) repeated: bool,
+}
+
+impl Transport {
+    pub(crate) fn new(shared: Arc<Shared>, alive: Option<Arc<Alive>>) -> Self {
+        Self { shared, alive }
+    }
+
+    pub(crate) fn alive(&self) -> Option<&Arc<Alive>> {
+        self.alive.as_ref()
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.shared.config.clock.now()
+    }
+
+    pub(crate) fn route(&self) -> Arc<Route> {
+        Arc::clone(&self.shared.route.borrow())
+    }
+
+    /// A timer of the client's own runtime: the caller's may have none, or be paused.
+    pub(crate) fn sleep(&self, span: Duration) -> tokio::time::Sleep {
+        let _in = self.shared.handle.enter();
+        tokio::time::sleep(span)
+    }
+
+    pub(crate) async fn call<Q, A>(
+        &self,
+        rpc: &'static Rpc<Q, A>,
+        request: Q,
+        options: &CallOptions,
+    ) -> Result<A>
+    where
+        Q: Message + Clone + 'static,
+        A: Message + Default + 'static,
+    {
+        self.call_counted(rpc, request, options).await.result
+    }
+
+    pub(crate) async fn call_counted<Q, A>(
+        &self,
+        rpc: &'static Rpc<Q, A>,
+        request: Q,
+        options: &CallOptions,
+    ) -> Outcome<A>
+    where
+        Q: Message + Clone + 'static,
+        A: Message + Default + 'static,
+    {
+        let mut repeated = false;
+        let result = self.attempts(rpc, request, options, &mut repeated).await;
+        Outcome { result, repeated }
+    }
+
+    async fn attempts<Q, A>(
+        &self,
+        rpc: &'static Rpc<Q, A>,
+        request: Q,
+        options: &CallOptions,
+        repeated: &mut bool,
+    ) -> Result<A>
+    where
+        Q: Message + Clone + 'static,
+        A: Message + Default + 'static,
+    {
+        let config = &*self.shared.config;
+        check_size(rpc.name, &request, config.max_send_bytes)?;
+        let policy = self.policy(rpc.repeatable, options);
+        let mut attempts = Attempts::new(policy, self.route().links.len());
+        let mut tried = Vec::new();
+        loop {
+            if self.shared.closing.is_closing() {
+                return Err(Error::closed(rpc.name));
+            }
+            let route = self.route();
+            let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
+            let Some(link) = route.pick(turn, &mut tried) else {
+                return Err(Error::new(ErrorKind::Unavailable, rpc.name, "there is no endpoint"));
+            };
+            let patience = attempts.patience(self.now());
+            let attempt = self.attempt(&link, rpc, request.clone(), &route.token, options);
+            let failed = match self.patiently(&link, rpc.repeatable, patience, attempt).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            tracing::debug!(
+                rpc = rpc.name,
+                endpoint = %link.name(),
+                status = %failed.status,
+                verdict = ?failed.verdict,
+                "an attempt failed"
+            );
+            let give_up = |failed: Failed| self.give_up(rpc, &link, failed);
+            match attempts.handle_failure(self.now(), failed.verdict) {
+                Step::GiveUp => return Err(give_up(failed)),
+                Step::RefreshToken if config.credentials.is_none() => return Err(give_up(failed)),
+                Step::RefreshToken => self.refresh_token(rpc.name, route.token.generation).await?,
+                Step::Again { pause } => {
+                    *repeated |= failed.origin != Origin::NotSent;
+                    tried.push(link);
+                    if !pause.is_zero() {
+                        self.sleep(pause).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn policy(&self, repeatable: bool, options: &CallOptions) -> Policy {
+        let config = &*self.shared.config;
+        let default = if repeatable { config.read_timeout } else { config.write_timeout };
+        let timeout = options.timeout.unwrap_or(default);
+        Policy {
+            repeatable,
+            deadline: self.now() + timeout,
+            attempt: config.attempt_timeout,
+            retries: config.retries,
+        }
+    }
+
+    /// Waits for an attempt no longer than `patience`, and tells the Connection actor when an
+    /// endpoint deserves a look.
+    pub(crate) async fn patiently<A>(
+        &self,
+        link: &Arc<Link>,
+        repeatable: bool,
+        patience: Duration,
+        attempt: impl Future<Output = Result<A, Failed>>,
+    ) -> Result<A, Failed> {
+        let mut attempt = pin!(attempt);
+        let before = link.before();
+        let sent_at = self.now();
+        let first = patience.min(self.shared.config.attempt_timeout);
+        let mut result = self.within(first, attempt.as_mut()).await;
+        if result.is_none() && patience > first {
+            if !link.answered_since(sent_at) {
+                self.report(link, Report::Slow);
+            }
+            result = self.within(patience - first, attempt.as_mut()).await;
+        }
+        match result {
+            Some(Ok(answer)) => {
+                link.answered(self.now());
+                Ok(answer)
+            }
+            Some(Err(failed)) => {
+                match failed.origin {
+                    Origin::Server => link.answered(self.now()),
+                    Origin::NotSent | Origin::Connection => self.report(link, Report::Failed),
+                    Origin::Garbled => self.report(link, Report::Garbled),
+                }
+                Err(failed)
+            }
+            None => {
+                if !link.answered_since(sent_at) {
+                    self.report(link, Report::Silent);
+                }
+                let status = Status::deadline_exceeded(format!("no answer within {patience:?}"));
+                let open = link.was_open_since(&before);
+                let origin = if open { Origin::Connection } else { Origin::NotSent };
+                let verdict = classify(repeatable, status::failure(&status, origin));
+                Err(Failed { status, origin, verdict })
+            }
+        }
+    }
+
+    pub(crate) async fn within<F: Future + Unpin>(
+        &self,
+        span: Duration,
+        work: F,
+    ) -> Option<F::Output> {
+        let timer = pin!(self.sleep(span));
+        match future::select(work, timer).await {
+            Either::Left((output, _)) => Some(output),
+            Either::Right(((), _)) => None,
+        }
+    }
+
+    /// One attempt on one endpoint, without a deadline of its own.
+    pub(crate) async fn attempt<Q, A>(
+        &self,
+        link: &Link,
+        rpc: &'static Rpc<Q, A>,
+        request: Q,
+        token: &Token,
+        options: &CallOptions,
+    ) -> Result<A, Failed>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let before = link.before();
+        let mut grpc = link.grpc(&self.shared.config);
+        let request = self.dress(tonic::Request::new(request), token, options);
+        let result = match grpc.ready().await {
+            Ok(()) => grpc.unary(request, rpc.path(), Protobuf::default()).await,
+            Err(error) => Err(Status::from_error(Box::new(error))),
+        };
+        result.map(tonic::Response::into_inner).map_err(|status| {
+            let origin = match status::origin(&status) {
+                Origin::Connection if !link.was_open_since(&before) => Origin::NotSent,
+                origin => origin,
+            };
+            let verdict = classify(rpc.repeatable, status::failure(&status, origin));
+            Failed { status, origin, verdict }
+        })
+    }
+
+    fn dress<Q>(
+        &self,
+        mut request: tonic::Request<Q>,
+        token: &Token,
+        options: &CallOptions,
+    ) -> tonic::Request<Q> {
+        let metadata = request.metadata_mut();
+        metadata.insert("client-api-version", MetadataValue::from_static(API_VERSION));
+        if let Some(token) = &token.value {
+            metadata.insert("token", token.clone());
+        }
+        if options.require_leader {
+            metadata.insert("hasleader", MetadataValue::from_static("true"));
+        }
+        request
+    }
+
+    /// Has the token replaced, unless somebody else already had.
+    pub(crate) async fn refresh_token(&self, what: &'static str, stale: u64) -> Result<()> {
+        let (reply, refreshed) = tokio::sync::oneshot::channel();
+        self.shared.connection.do_send(RefreshToken { stale, reply });
+        refreshed.await.map_err(|_| self.gone(what))?
+    }
+
+    /// The error of a call whose actor is gone: closed on purpose, or dead.
+    pub(crate) fn gone(&self, what: &'static str) -> Error {
+        if self.shared.closing.is_closing() { Error::closed(what) } else { Error::actor_gone(what) }
+    }
+
+    pub(crate) fn report(&self, link: &Arc<Link>, report: Report) {
+        self.shared.connection.do_send(Heard { link: Arc::clone(link), report });
+    }
+
+    fn give_up<Q, A>(&self, rpc: &Rpc<Q, A>, link: &Link, failed: Failed) -> Error {
+        let Failed { status, origin, verdict } = failed;
+        // A closing client cuts its own connections.
+        if self.shared.closing.is_closing() && origin != Origin::Server {
+            return if verdict == Verdict::Indeterminate && !rpc.repeatable {
+                Error::new(ErrorKind::Indeterminate, rpc.name, "the client was closed")
+            } else {
+                Error::closed(rpc.name)
+            };
+        }
+        if rpc.repeatable && origin == Origin::Connection {
+            let text = status.message().to_owned();
+            return Error::new(ErrorKind::Timeout, rpc.name, text).because(status).at(link.name());
+        }
+        status::error(rpc.name, status, origin, verdict, rpc.repeatable).at(link.name())
+    }
+}
+
+fn check_size(what: &'static str, request: &impl Message, limit: usize) -> Result<()> {
+    let size = request.encoded_len();
+    if size > limit {
+        let rule = format!("a request of {size} bytes is above the send limit of {limit} bytes");
+        return Err(Error::invalid(what, rule));
+    }
+    Ok(())
+}
+
+/// Whether an answer shows that the endpoint can serve: a refusal does, no leader does not.
+pub(crate) fn shows_health(failed: &Failed) -> bool {
+    failed.origin == Origin::Server
+        && failed.verdict != Verdict::Again
+        && EtcdError::from_text(failed.status.message()) != Some(EtcdError::NoLeader)
+}

@@ -1,0 +1,66 @@
+//! Every call the client makes: its path, its name in errors, and whether it may be repeated.
+
+use std::marker::PhantomData;
+
+use http::uri::PathAndQuery;
+
+use crate::wire::etcdserverpb as pb;
+
+/// One method of an etcd service.
+pub(crate) struct Rpc<Q, A> {
+    /// What errors and logs call it.
+    pub(crate) name: &'static str,
+    path: &'static str,
+    /// Whether doing it twice is as good as once.
+    pub(crate) repeatable: bool,
+    messages: PhantomData<fn(Q) -> A>,
+}
+
+impl<Q, A> Rpc<Q, A> {
+    const fn repeatable(name: &'static str, path: &'static str) -> Self {
+        Self { name, path, repeatable: true, messages: PhantomData }
+    }
+
+    const fn once(name: &'static str, path: &'static str) -> Self {
+        Self { name, path, repeatable: false, messages: PhantomData }
+    }
+
+    pub(super) fn path(&self) -> PathAndQuery {
+        PathAndQuery::from_static(self.path)
+    }
+}
+
+pub(crate) static RANGE: Rpc<pb::RangeRequest, pb::RangeResponse> =
+    Rpc::repeatable("get", "/etcdserverpb.KV/Range");
+pub(crate) static PUT: Rpc<pb::PutRequest, pb::PutResponse> =
+    Rpc::once("put", "/etcdserverpb.KV/Put");
+pub(crate) static DELETE_RANGE: Rpc<pb::DeleteRangeRequest, pb::DeleteRangeResponse> =
+    Rpc::once("delete", "/etcdserverpb.KV/DeleteRange");
+pub(crate) static TXN: Rpc<pb::TxnRequest, pb::TxnResponse> =
+    Rpc::once("txn", "/etcdserverpb.KV/Txn");
+/// A txn without a write in any branch, which Go never repeats although it could.
+pub(crate) static READ_TXN: Rpc<pb::TxnRequest, pb::TxnResponse> =
+    Rpc::repeatable("txn", "/etcdserverpb.KV/Txn");
+pub(crate) static COMPACT: Rpc<pb::CompactionRequest, pb::CompactionResponse> =
+    Rpc::once("compact", "/etcdserverpb.KV/Compact");
+
+pub(crate) static WATCH: Rpc<pb::WatchRequest, pb::WatchResponse> =
+    Rpc::once("watch", "/etcdserverpb.Watch/Watch");
+
+/// Repeatable because the client chooses the id: granted twice, it is the same lease.
+pub(crate) static LEASE_GRANT: Rpc<pb::LeaseGrantRequest, pb::LeaseGrantResponse> =
+    Rpc::repeatable("lease grant", "/etcdserverpb.Lease/LeaseGrant");
+pub(crate) static LEASE_REVOKE: Rpc<pb::LeaseRevokeRequest, pb::LeaseRevokeResponse> =
+    Rpc::repeatable("lease revoke", "/etcdserverpb.Lease/LeaseRevoke");
+pub(crate) static LEASE_TIME_TO_LIVE: Rpc<pb::LeaseTimeToLiveRequest, pb::LeaseTimeToLiveResponse> =
+    Rpc::repeatable("lease time to live", "/etcdserverpb.Lease/LeaseTimeToLive");
+pub(crate) static LEASE_LEASES: Rpc<pb::LeaseLeasesRequest, pb::LeaseLeasesResponse> =
+    Rpc::repeatable("leases", "/etcdserverpb.Lease/LeaseLeases");
+pub(crate) static LEASE_KEEP_ALIVE: Rpc<pb::LeaseKeepAliveRequest, pb::LeaseKeepAliveResponse> =
+    Rpc::once("lease keep alive", "/etcdserverpb.Lease/LeaseKeepAlive");
+
+pub(crate) static AUTHENTICATE: Rpc<pb::AuthenticateRequest, pb::AuthenticateResponse> =
+    Rpc::repeatable("sign in", "/etcdserverpb.Auth/Authenticate");
+
+pub(crate) static MEMBER_LIST: Rpc<pb::MemberListRequest, pb::MemberListResponse> =
+    Rpc::repeatable("member list", "/etcdserverpb.Cluster/MemberList");
