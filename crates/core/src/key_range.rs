@@ -1,5 +1,7 @@
 use bytes::Bytes;
 
+use crate::key::{Key, from_bytes_like};
+
 /// The keys an operation is about: one key, or a half-open interval of keys in byte order.
 ///
 /// Made by [`KeyRange::key`], [`prefix`](KeyRange::prefix), [`span`](KeyRange::span),
@@ -35,13 +37,13 @@ const ZERO: &[u8] = &[0];
 
 impl KeyRange {
     /// One key.
-    pub fn key(key: impl Into<Bytes>) -> Self {
-        Self { start: key.into(), end: RangeEnd::SingleKey }
+    pub fn key(key: impl Into<Key>) -> Self {
+        Self::from_bytes(key.into().into_bytes())
     }
 
     /// Every key that begins with `prefix`; all keys if it is empty.
-    pub fn prefix(prefix: impl Into<Bytes>) -> Self {
-        let start = prefix.into();
+    pub fn prefix(prefix: impl Into<Key>) -> Self {
+        let start = prefix.into().into_bytes();
         let end = match prefix_end(&start) {
             Some(end) => RangeEnd::Before(end),
             None => RangeEnd::Open,
@@ -50,13 +52,14 @@ impl KeyRange {
     }
 
     /// Every key from `start` up to, and not including, `end`.
-    pub fn span(start: impl Into<Bytes>, end: impl Into<Bytes>) -> Self {
-        Self { start: start.into(), end: RangeEnd::Before(end.into()) }
+    pub fn span(start: impl Into<Key>, end: impl Into<Key>) -> Self {
+        let end = end.into().into_bytes();
+        Self { start: start.into().into_bytes(), end: RangeEnd::Before(end) }
     }
 
     /// Every key from `start` on.
-    pub fn starting_at(start: impl Into<Bytes>) -> Self {
-        Self { start: start.into(), end: RangeEnd::Open }
+    pub fn starting_at(start: impl Into<Key>) -> Self {
+        Self { start: start.into().into_bytes(), end: RangeEnd::Open }
     }
 
     /// Every key there is.
@@ -124,21 +127,17 @@ pub fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
     Some(end.into())
 }
 
-macro_rules! single_key_from {
-    ($($text:ty),*) => {$(
-        impl From<$text> for KeyRange {
-            fn from(key: $text) -> Self {
-                Self::key(key)
-            }
-        }
-    )*};
+impl KeyRange {
+    fn from_bytes(key: Bytes) -> Self {
+        Self { start: key, end: RangeEnd::SingleKey }
+    }
 }
 
-single_key_from!(Bytes, &'static str, String, &'static [u8], Vec<u8>);
+from_bytes_like!(KeyRange);
 
-impl From<&Bytes> for KeyRange {
-    fn from(key: &Bytes) -> Self {
-        Self::key(key.clone())
+impl From<Key> for KeyRange {
+    fn from(key: Key) -> Self {
+        Self::key(key)
     }
 }
 

@@ -10,6 +10,7 @@
 pub mod backoff;
 pub mod endpoints;
 mod etcd_error;
+mod key;
 mod key_range;
 mod key_value;
 pub mod lease;
@@ -19,6 +20,7 @@ mod revision;
 pub mod watch;
 
 pub use etcd_error::EtcdError;
+pub use key::{Key, Value};
 pub use key_range::{BadRange, KeyRange, RangeEnd, prefix_end};
 pub use key_value::{Event, EventKind, KeyValue};
 pub use moment::Moment;

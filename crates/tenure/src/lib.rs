@@ -65,8 +65,8 @@ mod wire;
 pub mod wire;
 
 pub use tenure_core::{
-    EtcdError, Event, EventKind, KeyRange, KeyValue, LeaseId, Moment, RangeEnd, Revision,
-    prefix_end,
+    EtcdError, Event, EventKind, Key, KeyRange, KeyValue, LeaseId, Moment, RangeEnd, Revision,
+    Value, prefix_end,
 };
 
 #[cfg(feature = "tls")]
@@ -87,3 +87,8 @@ pub use self::{
     },
     transport::{Connector, Io, Tcp},
 };
+
+/// The README's examples compile.
+#[cfg(all(doctest, feature = "tls"))]
+#[doc = include_str!("../../../README.md")]
+mod readme {}

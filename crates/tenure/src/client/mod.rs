@@ -16,9 +16,8 @@ use std::{
 };
 
 use actix::{Actor, Addr};
-use bytes::Bytes;
 use futures::future::BoxFuture;
-use tenure_core::{KeyRange, LeaseId, Revision};
+use tenure_core::{Key, KeyRange, LeaseId, Revision};
 use tokio::sync::{mpsc, oneshot, watch as latest};
 
 use self::{
@@ -200,8 +199,8 @@ impl Client {
     /// `InvalidInput` for an empty key or a value above the send limit, `Refused` with what etcd
     /// says (a lease that is gone, a full database), `Unavailable` if surely nothing was written,
     /// `Indeterminate` if nobody can say.
-    pub fn put(&self, key: impl Into<Bytes>, value: impl Into<PutValue>) -> Put<Via> {
-        Put::with(key.into(), value.into(), self.via())
+    pub fn put(&self, key: impl Into<Key>, value: impl Into<PutValue>) -> Put<Via> {
+        Put::with(key.into().into_bytes(), value.into(), self.via())
     }
 
     /// Deletes a key, or any [`KeyRange`]. Errors are those of [`put`](Self::put).

@@ -1,7 +1,7 @@
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use tenure_core::{KeyRange, LeaseId, Revision};
+use tenure_core::{KeyRange, LeaseId, Revision, Value};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operand {
@@ -51,8 +51,8 @@ pub struct Comparison<T> {
 
 impl Compare {
     /// Compares the value, in byte order.
-    pub fn value(range: impl Into<KeyRange>) -> Comparison<Bytes> {
-        Comparison::new(range, Operand::Value)
+    pub fn value(range: impl Into<KeyRange>) -> Comparison<Value> {
+        Comparison::new(range, |value: Value| Operand::Value(value.into_bytes()))
     }
 
     /// Compares how often the key was put since its creation.

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use tenure_core::LeaseId;
+use tenure_core::{Key, LeaseId, Value};
 
 use crate::error::{Error, Result};
 
@@ -18,21 +18,9 @@ impl From<KeepValue> for PutValue {
     }
 }
 
-macro_rules! value_from {
-    ($($text:ty),*) => {$(
-        impl From<$text> for PutValue {
-            fn from(value: $text) -> Self {
-                Self(Some(value.into()))
-            }
-        }
-    )*};
-}
-
-value_from!(Bytes, &'static str, String, &'static [u8], Vec<u8>);
-
-impl<const N: usize> From<&'static [u8; N]> for PutValue {
-    fn from(value: &'static [u8; N]) -> Self {
-        Self(Some(Bytes::from_static(value)))
+impl<T: Into<Value>> From<T> for PutValue {
+    fn from(value: T) -> Self {
+        Self(Some(value.into().into_bytes()))
     }
 }
 
@@ -69,8 +57,8 @@ pub struct Put<V = ()> {
 
 impl Put {
     /// Writes `value`, or [`KeepValue`], at `key`.
-    pub fn new(key: impl Into<Bytes>, value: impl Into<PutValue>) -> Self {
-        Self::with(key.into(), value.into(), ())
+    pub fn new(key: impl Into<Key>, value: impl Into<PutValue>) -> Self {
+        Self::with(key.into().into_bytes(), value.into(), ())
     }
 }
 

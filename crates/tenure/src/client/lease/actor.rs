@@ -16,10 +16,10 @@ use tenure_core::{
 };
 use tokio::sync::oneshot;
 
-use super::{LossReason, cell::LeaseCell};
+use super::{LossReason, cell::LeaseCell, unanswered};
 use crate::{
     client::{connection::stop_at_close, conversation::Conversation},
-    error::{Error, ErrorKind, Result},
+    error::{Error, Result},
     runtime::{Closing, Running},
     transport::{
         Transport,
@@ -261,10 +261,6 @@ impl LeaseActor {
     }
 }
 
-fn unanswered() -> Error {
-    Error::new(ErrorKind::Timeout, "lease keep alive", "no renewal was answered in time")
-}
-
 impl Actor for LeaseActor {
     type Context = Context<Self>;
 
@@ -362,7 +358,9 @@ impl Handler<RenewOnce> for LeaseActor {
                 self.schedule.keep(now, id, Kept::Unknown { give_up_at });
             }
         }
-        self.waiting.entry(id).or_default().push(reply);
+        let waiting = self.waiting.entry(id).or_default();
+        waiting.retain(|asked| !asked.is_closed());
+        waiting.push(reply);
         self.drive(ctx);
     }
 }

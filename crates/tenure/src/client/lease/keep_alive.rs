@@ -4,8 +4,8 @@ use futures::{Stream, stream};
 use tenure_core::{LeaseId, Moment};
 use tokio::sync::oneshot;
 
-use super::{Keep, KeptLease, LeaseCalls, LeaseCell, LeaseState, LossReason, actor::Forget};
-use crate::error::{Error, ErrorKind, Result};
+use super::{Keep, KeptLease, LeaseCalls, LeaseCell, LeaseState, LossReason, actor::Forget, unanswered};
+use crate::error::{Error, Result};
 
 /// Keeps a lease alive, for as long as this is held.
 ///
@@ -42,9 +42,7 @@ impl KeepAlive {
         match reason {
             LossReason::Gone => Error::etcd(what, tenure_core::EtcdError::LeaseNotFound),
             LossReason::Closed => self.calls.transport.gone(what),
-            LossReason::Expired | LossReason::Unanswered => {
-                Error::new(ErrorKind::Timeout, what, "no renewal was answered in time")
-            }
+            LossReason::Expired | LossReason::Unanswered => unanswered(),
         }
     }
 

@@ -17,7 +17,7 @@ pub(crate) use self::{
     cell::LeaseCell,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     ops::{CallOptions, Header},
     transport::lease::MAX_TTL,
 };
@@ -195,6 +195,10 @@ impl IntoFuture for Grant {
     }
 }
 
+fn unanswered() -> Error {
+    Error::new(ErrorKind::Timeout, "lease keep alive", "no renewal was answered in time")
+}
+
 fn check_ttl(ttl: Duration) -> Result<()> {
     if ttl.is_zero() {
         return Err(Error::invalid("lease grant", "the TTL must be longer than nothing"));
@@ -290,12 +294,7 @@ impl Leases for Arc<LeaseCalls> {
     }
 
     fn keep_alive_once(&self, id: LeaseId) -> BoxFuture<'static, Result<Duration>> {
-        let calls = Self::clone(self);
-        Box::pin(async move {
-            let (reply, answer) = oneshot::channel();
-            calls.actor.do_send(RenewOnce { id, give_up_at: calls.give_up_at(), reply });
-            answer.await.map_err(|_| calls.transport.gone("lease keep alive"))?
-        })
+        Box::pin(Self::clone(self).renew_once(id))
     }
 }
 
@@ -303,5 +302,17 @@ impl LeaseCalls {
     /// When to give up on a renewal that nobody answers.
     fn give_up_at(&self) -> Moment {
         self.transport.now() + self.transport.shared.config.read_timeout
+    }
+
+    /// A lease that is kept lives on when nobody answers, so the waiting has a deadline of its
+    /// own.
+    async fn renew_once(self: Arc<Self>, id: LeaseId) -> Result<Duration> {
+        let (reply, answer) = oneshot::channel();
+        self.actor.do_send(RenewOnce { id, give_up_at: self.give_up_at(), reply });
+        let patience = self.transport.shared.config.read_timeout;
+        match self.transport.within(patience, answer).await {
+            Some(answer) => answer.map_err(|_| self.transport.gone("lease keep alive"))?,
+            None => Err(unanswered()),
+        }
     }
 }
