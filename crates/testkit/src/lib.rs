@@ -28,7 +28,7 @@
 //! # }
 //! ```
 //!
-//! Unix only; [`Cluster::isolate`] needs Linux.
+//! For Linux: how it holds ports, pauses members, and tells who dialled, are Linux's ways.
 
 mod certs;
 mod cluster;

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -11,16 +11,17 @@ use tokio::task::AbortHandle;
 use crate::Error;
 use crate::port::Port;
 use accept::Door;
-use links::Links;
 use meter::Meter;
 pub use rules::Direction;
-use rules::{Flow, Rules, Way};
+use rules::{Flow, Rules};
+use shared::{Filter, Shared};
 
 mod accept;
 mod links;
 mod meter;
 mod pump;
 mod rules;
+mod shared;
 
 /// A TCP proxy on 127.0.0.1 before one server, which breaks the link on demand.
 ///
@@ -35,40 +36,6 @@ pub struct Proxy {
     accepting: AbortHandle,
 }
 
-/// Which clients may connect, by their address.
-type Filter = Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>;
-
-struct Shared {
-    scheme: String,
-    port: Port,
-    runtime: Handle,
-    target: Mutex<String>,
-    door: Door,
-    filter: Mutex<Option<Filter>>,
-    rules: watch::Sender<Rules>,
-    links: Arc<Links>,
-    to_server: Meter,
-    to_client: Meter,
-}
-
-impl Shared {
-    fn target(&self) -> String {
-        self.target.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn admits(&self, client: SocketAddr) -> bool {
-        let filter = self.filter.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        filter.is_none_or(|admits| admits(client))
-    }
-
-    fn meter(&self, way: Way) -> &Meter {
-        match way {
-            Way::ToServer => &self.to_server,
-            Way::ToClient => &self.to_client,
-        }
-    }
-}
-
 impl Proxy {
     /// Starts a proxy on a free port before `target`: `host:port`, or a URL with one. Nothing
     /// needs to listen there yet.
@@ -76,6 +43,10 @@ impl Proxy {
     /// # Errors
     ///
     /// When no port can be opened.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
     pub async fn start(target: &str) -> Result<Self, Error> {
         let (scheme, address) = target.split_once("://").unwrap_or(("http", target));
         let open = || Port::reserve().and_then(|port| Ok((port.listen()?, port)));
@@ -173,14 +144,19 @@ impl Proxy {
     /// connections stay where they are; the scheme of [`endpoint`](Self::endpoint) too.
     pub fn retarget(&self, address: &str) {
         let address = address.split_once("://").map_or(address, |(_, address)| address);
-        *self.shared.target.lock().unwrap_or_else(PoisonError::into_inner) = address.to_owned();
+        self.shared.set_target(address);
     }
 
-    /// Takes only clients for whose address `admits` holds, and resets the others'.
+    pub(crate) fn port(&self) -> u16 {
+        self.shared.port.address().port()
+    }
+
+    /// Serves only clients for whose address `admits` holds. Open connections of others are reset,
+    /// new ones hear nothing; those that heard nothing so far are reset, to dial again.
     pub(crate) fn admit_only(&self, admits: impl Fn(SocketAddr) -> bool + Send + Sync + 'static) {
         let admits: Filter = Arc::new(admits);
-        *self.shared.filter.lock().unwrap_or_else(PoisonError::into_inner) = Some(admits.clone());
-        self.shared.links.reset(|client| !admits(client));
+        self.shared.set_filter(Arc::clone(&admits));
+        self.shared.links.reset(|link| !link.served || !admits(link.client));
     }
 }
 

@@ -77,7 +77,7 @@ impl Builder {
         self
     }
 
-    /// Puts a proxy before each member's peer port, which [`Cluster::isolate`] needs. Linux only.
+    /// Puts a proxy before each member's peer port, which [`Cluster::isolate`] needs.
     pub fn proxied_peers(mut self, proxied_peers: bool) -> Self {
         self.proxied_peers = proxied_peers;
         self

@@ -1,28 +1,26 @@
-use std::collections::{BTreeSet, HashSet};
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::{fs, io};
 
-use super::{Cluster, Member};
+use super::Cluster;
 use crate::Error;
 
 impl Cluster {
     /// Cuts a member off from the others, both ways. Clients still reach it.
     ///
-    /// Members dial each other, and all of them dial one URL: the proxy before the member resets
-    /// whoever dials it, and the proxies before the others reset those that it dialled, known by
-    /// the ports that its process has open.
+    /// Open connections are reset, and new ones hear nothing. All members dial the one URL of a
+    /// member, so the proxy before each tells them apart: by the process whose socket dialled.
     ///
     /// # Errors
     ///
-    /// When the cluster was started without [`Builder::proxied_peers`](super::Builder), or this is
-    /// not Linux.
+    /// When the cluster was started without [`Builder::proxied_peers`](super::Builder), or there
+    /// is no /proc.
     pub fn isolate(&self, index: usize) -> Result<(), Error> {
         if self.links.is_empty() {
             return Err(Error::new("isolate needs a cluster with proxied_peers(true)"));
         }
-        ports_of(std::process::id()).map_err(Error::io("isolate needs Linux and its /proc"))?;
+        dialled(std::process::id(), 0, 0).map_err(Error::io("isolate needs /proc"))?;
         let mut isolated = self.isolated();
         isolated.insert(index);
         self.part(&isolated);
@@ -41,10 +39,13 @@ impl Cluster {
             let isolated = isolated.clone();
             // Weak: the members end with the cluster, not with the last task of a proxy.
             let members = Arc::downgrade(&self.members);
+            let port = link.port();
             link.admit_only(move |dialler| {
                 let Some(members) = members.upgrade() else { return false };
-                isolated.is_empty()
-                    || !isolated.contains(&index) && !is_of(dialler, &members, &isolated)
+                let mut alone = isolated.iter().filter_map(|index| members[*index].pid());
+                // A process that is gone has dialled nobody.
+                let by_it = |pid| dialled(pid, dialler.port(), port).unwrap_or(false);
+                isolated.is_empty() || !isolated.contains(&index) && !alone.any(by_it)
             });
         }
     }
@@ -61,33 +62,25 @@ impl Cluster {
     }
 }
 
-/// Whether one of these members has dialled from this address.
-fn is_of(dialler: SocketAddr, members: &[Member], isolated: &BTreeSet<usize>) -> bool {
-    let mut pids = isolated.iter().filter_map(|index| members[*index].pid());
-    // A process that is gone has no ports.
-    pids.any(|pid| ports_of(pid).is_ok_and(|ports| ports.contains(&dialler.port())))
-}
-
-/// The local TCP ports that a process has open.
-fn ports_of(pid: u32) -> io::Result<HashSet<u16>> {
+/// Whether a process has a TCP connection from this local port to that remote one.
+fn dialled(pid: u32, from: u16, to: u16) -> io::Result<bool> {
     let process = Path::new("/proc").join(pid.to_string());
-    let files = fs::read_dir(process.join("fd"))?;
-    let sockets: HashSet<String> = files
-        .filter_map(|file| fs::read_link(file.ok()?.path()).ok())
-        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.into()))
-        .collect();
     let table = fs::read_to_string(process.join("net/tcp"))?;
-    Ok(table
-        .lines()
-        .filter_map(entry)
-        .filter(|(_, socket)| sockets.contains(*socket))
-        .map(|(port, _)| port)
-        .collect())
+    let mut entries = table.lines().filter_map(entry);
+    let Some((.., socket)) = entries.find(|(local, remote, _)| (*local, *remote) == (from, to))
+    else {
+        return Ok(false);
+    };
+    let link = format!("socket:[{socket}]");
+    let files = fs::read_dir(process.join("fd"))?;
+    let mut links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    Ok(links.any(|open| open.as_os_str() == link.as_str()))
 }
 
-/// Local port and socket number in a line of /proc/net/tcp.
-fn entry(line: &str) -> Option<(u16, &str)> {
-    let mut fields = line.split_whitespace();
-    let (_, port) = fields.nth(1)?.split_once(':')?;
-    Some((u16::from_str_radix(port, 16).ok()?, fields.nth(7)?))
+/// Local port, remote port, and socket number in a line of /proc/net/tcp.
+fn entry(line: &str) -> Option<(u16, u16, &str)> {
+    let mut fields = line.split_whitespace().skip(1);
+    let mut port = || u16::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok();
+    let (local, remote) = (port()?, port()?);
+    Some((local, remote, fields.nth(6)?))
 }

@@ -56,22 +56,21 @@ impl Member {
     }
 
     /// Whether it says that it is healthy: it has a leader, answers reads through it, and no alarm
-    /// is raised. False when it does not answer.
+    /// is raised. False when it does not answer within half a second.
     pub async fn is_healthy(&self) -> bool {
         let answer = probe::get(self.ports.metrics.address(), "/health").await;
         answer.is_ok_and(|body| body.contains(r#""health":"true""#))
     }
 
     /// One of its metrics, by the name without labels, for example `etcd_server_is_leader`.
-    /// `None` when it does not answer, or does not know the name.
+    /// `None` when it does not answer within half a second, or does not know the name.
     pub async fn metric(&self, name: &str) -> Option<f64> {
         let page = probe::get(self.ports.metrics.address(), "/metrics").await.ok()?;
         probe::metric(&page, name)
     }
 
     pub(super) fn start(&self) -> Result<(), Error> {
-        let what = format_args!("cannot start {}", self.name).to_string();
-        self.process.start().map_err(Error::io(what))
+        self.process.start().map_err(Error::io(format!("cannot start {}", self.name)))
     }
 
     /// Awaits that it answers, with or without a leader.

@@ -21,6 +21,17 @@ struct State {
     paused: bool,
 }
 
+impl State {
+    fn kill(&mut self) -> io::Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        self.paused = false;
+        Ok(())
+    }
+}
+
 impl Process {
     pub(crate) fn new(program: PathBuf, arguments: Vec<String>, log: PathBuf) -> Self {
         Self { program, arguments, log, state: Mutex::default() }
@@ -32,7 +43,8 @@ impl Process {
 
     /// Starts the program, after killing the one that runs.
     pub(crate) fn start(&self) -> io::Result<()> {
-        self.kill()?;
+        let mut state = self.state();
+        state.kill()?;
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.program);
         // etcd takes each flag from its environment too.
@@ -47,19 +59,13 @@ impl Process {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        *self.state() = State { child: Some(child), paused: false };
+        state.child = Some(child);
         Ok(())
     }
 
     /// SIGKILL, which ends a paused process too, and waits for the end.
     pub(crate) fn kill(&self) -> io::Result<()> {
-        let mut state = self.state();
-        if let Some(mut child) = state.child.take() {
-            child.kill()?;
-            child.wait()?;
-        }
-        state.paused = false;
-        Ok(())
+        self.state().kill()
     }
 
     /// SIGTERM. [`exited`](Self::exited) tells when it is done.

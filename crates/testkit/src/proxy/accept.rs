@@ -9,8 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::Shared;
-use super::pump::{Socket, carry};
+use super::pump::{Socket, carry, tar_pit};
+use super::shared::Shared;
 use crate::port::Port;
 
 /// The listening socket of a proxy, which can be away. Away, connections are refused.
@@ -68,15 +68,15 @@ pub(crate) async fn serve(shared: Arc<Shared>) {
         // Entered before it is asked about, so that a filter set meanwhile finds it one way or
         // the other.
         let entry = shared.links.add(from);
-        if !shared.admits(from) {
-            continue;
-        }
-        let (id, link) = (entry.id, carry(Arc::clone(&shared), client));
+        let (id, served, link) = (entry.id, shared.admits(from), Arc::clone(&shared));
         let task = tokio::spawn(async move {
             let _entry = entry;
             // How it ended, both sides have seen.
-            let _ = link.await;
+            let _ = match served {
+                true => carry(link, client).await,
+                false => tar_pit(client).await,
+            };
         });
-        shared.links.carried_by(id, task.abort_handle());
+        shared.links.carried_by(id, task.abort_handle(), served);
     }
 }

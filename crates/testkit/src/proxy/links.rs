@@ -15,8 +15,9 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Link {
-    client: SocketAddr,
+pub(crate) struct Link {
+    pub(crate) client: SocketAddr,
+    pub(crate) served: bool,
     task: Option<AbortHandle>,
 }
 
@@ -38,26 +39,23 @@ impl Links {
         let mut state = self.state();
         state.accepted += 1;
         let id = state.accepted;
-        state.open.insert(id, Link { client, task: None });
+        state.open.insert(id, Link { client, served: false, task: None });
         Entry { links: Arc::clone(self), id }
     }
 
-    /// Names the task that carries the connection. One that was reset before this is ended now.
-    pub(crate) fn carried_by(&self, id: u64, task: AbortHandle) {
+    /// Names the connection's task, and whether that serves it or lets it wait for nothing. A
+    /// connection that was reset before this is ended now.
+    pub(crate) fn carried_by(&self, id: u64, task: AbortHandle, served: bool) {
         match self.state().open.get_mut(&id) {
-            Some(link) => link.task = Some(task),
+            Some(link) => (link.task, link.served) = (Some(task), served),
             None => task.abort(),
         }
     }
 
     /// Ends the connections for which `ends` holds: their sockets close with a reset.
-    pub(crate) fn reset(&self, ends: impl Fn(SocketAddr) -> bool) {
-        let ended: Vec<Link> = self
-            .state()
-            .open
-            .extract_if(|_, link| ends(link.client))
-            .map(|(_, link)| link)
-            .collect();
+    pub(crate) fn reset(&self, ends: impl Fn(&Link) -> bool) {
+        let ended: Vec<Link> =
+            self.state().open.extract_if(|_, link| ends(link)).map(|(_, link)| link).collect();
         for task in ended.into_iter().filter_map(|link| link.task) {
             task.abort();
         }

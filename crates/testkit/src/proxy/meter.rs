@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::WriteHalf;
 use tokio::time::{Instant, sleep_until};
 
-use super::Shared;
+use super::shared::Shared;
 
 /// What one way of a link delivered, how fast it may, and how much more it will.
 #[derive(Debug, Default)]

@@ -7,8 +7,8 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::Shared;
 use super::rules::{Rules, Way, open_again, released};
+use super::shared::Shared;
 
 const CHUNK: usize = 16 * 1024;
 /// What may be under way on a link with a delay: 64 chunks, 1 MiB.
@@ -37,6 +37,13 @@ pub(crate) async fn carry(shared: Arc<Shared>, mut client: Socket) -> io::Result
     )?;
     client.ended_well = true;
     server.ended_well = true;
+    Ok(())
+}
+
+/// Keeps a client without a word until it goes: reset, it would dial again at once, for ever.
+pub(crate) async fn tar_pit(mut client: Socket) -> io::Result<()> {
+    let mut bytes = [0; 1024];
+    while client.stream.read(&mut bytes).await? > 0 {}
     Ok(())
 }
 
