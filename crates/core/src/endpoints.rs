@@ -18,67 +18,76 @@ pub enum Report {
     Garbled,
     /// Nothing came back for the time of an attempt, to nobody.
     Silent,
-    /// Nothing has come back yet where that may be honest (a write): worth a probe, no more.
+    /// Nothing has come back where that may be honest (a write, or others were answered): worth a
+    /// probe, no more.
     Slow,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    state: State,
+    /// A probe is out.
+    probing: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
     Healthy,
-    /// In the rotation, with a probe out or due.
-    Doubted {
-        probing: bool,
-    },
+    /// In the rotation, but to be probed.
+    Doubted,
     /// Out of the rotation.
     Broken {
         outage: Outage,
-        probe: Probe,
+        next_probe: Moment,
     },
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Probe {
-    At(Moment),
-    Running,
+impl State {
+    fn broken(now: Moment, mut outage: Outage) -> Self {
+        let next_probe = now + outage.pause(now);
+        Self::Broken { outage, next_probe }
+    }
 }
 
-impl State {
-    fn broken(now: Moment) -> Self {
-        let mut outage = Outage::new(now);
-        let probe = Probe::At(now + outage.pause(now));
-        Self::Broken { outage, probe }
+impl Member {
+    fn probe_due(&self) -> Option<Moment> {
+        match self.state {
+            _ if self.probing => None,
+            State::Healthy => None,
+            State::Doubted => Some(Moment::default()),
+            State::Broken { next_probe, .. } => Some(next_probe),
+        }
     }
 }
 
 /// The health of each endpoint of a client, by its place in the list.
 #[derive(Debug)]
 pub struct Endpoints {
-    states: Vec<State>,
+    members: Vec<Member>,
 }
 
 impl Endpoints {
     /// `count` endpoints of which nothing bad is known.
     pub fn new(count: usize) -> Self {
-        Self { states: vec![State::Healthy; count] }
+        Self { members: vec![Member { state: State::Healthy, probing: false }; count] }
     }
 
     /// Takes in what became of a call. True when the rotation changed.
     pub fn handle_report(&mut self, now: Moment, endpoint: usize, report: Report) -> bool {
-        let Some(state) = self.states.get_mut(endpoint) else { return false };
-        match (*state, report) {
+        let Some(member) = self.members.get_mut(endpoint) else { return false };
+        match (member.state, report) {
             // An answer to a call sent before the endpoint broke proves nothing about now.
-            (State::Broken { .. } | State::Healthy, Report::Answered) => false,
-            (State::Doubted { .. }, Report::Answered) => {
-                *state = State::Healthy;
+            (State::Broken { .. }, _) | (State::Healthy, Report::Answered) => false,
+            (State::Doubted, Report::Answered) => {
+                member.state = State::Healthy;
                 false
             }
-            (State::Healthy, Report::Slow) => {
-                *state = State::Doubted { probing: false };
+            (State::Healthy | State::Doubted, Report::Slow) => {
+                member.state = State::Doubted;
                 false
             }
-            (_, Report::Slow) | (State::Broken { .. }, _) => false,
-            (State::Healthy | State::Doubted { .. }, _) => {
-                *state = State::broken(now);
+            (State::Healthy | State::Doubted, _) => {
+                member.state = State::broken(now, Outage::new(now));
                 true
             }
         }
@@ -86,65 +95,40 @@ impl Endpoints {
 
     /// Takes in the end of a probe. True when the rotation changed.
     pub fn handle_probe(&mut self, now: Moment, endpoint: usize, answered: bool) -> bool {
-        let Some(state) = self.states.get_mut(endpoint) else { return false };
-        match *state {
-            State::Healthy => false,
-            State::Doubted { .. } if answered => {
-                *state = State::Healthy;
-                false
-            }
-            State::Doubted { .. } => {
-                *state = State::broken(now);
-                true
-            }
-            State::Broken { .. } if answered => {
-                *state = State::Healthy;
-                true
-            }
-            State::Broken { mut outage, .. } => {
-                let probe = Probe::At(now + outage.pause(now));
-                *state = State::Broken { outage, probe };
-                false
-            }
-        }
+        let Some(member) = self.members.get_mut(endpoint) else { return false };
+        member.probing = false;
+        let was_broken = matches!(member.state, State::Broken { .. });
+        member.state = match member.state {
+            _ if answered => State::Healthy,
+            State::Healthy => State::Healthy,
+            State::Doubted => State::broken(now, Outage::new(now)),
+            State::Broken { outage, .. } => State::broken(now, outage),
+        };
+        was_broken != matches!(member.state, State::Broken { .. })
     }
 
     /// An endpoint that is to be probed now; the caller answers with [`Self::handle_probe`].
     pub fn poll_probe(&mut self, now: Moment) -> Option<usize> {
-        self.states.iter_mut().position(|state| match state {
-            State::Doubted { probing } if !*probing => {
-                *probing = true;
-                true
-            }
-            State::Broken { probe, .. } if matches!(*probe, Probe::At(at) if at <= now) => {
-                *probe = Probe::Running;
-                true
-            }
-            _ => false,
-        })
+        let due = |member: &Member| member.probe_due().is_some_and(|at| at <= now);
+        let place = self.members.iter().position(due)?;
+        self.members[place].probing = true;
+        Some(place)
     }
 
     /// When the next probe is due.
     pub fn poll_timeout(&self) -> Option<Moment> {
-        self.states
-            .iter()
-            .filter_map(|state| match state {
-                State::Broken { probe: Probe::At(at), .. } => Some(*at),
-                State::Doubted { probing: false } => Some(Moment::default()),
-                _ => None,
-            })
-            .min()
+        self.members.iter().filter_map(Member::probe_due).min()
     }
 
     /// The endpoints to call, in turn; never empty unless there is none at all.
     pub fn rotation(&self) -> Vec<usize> {
-        let healthy: Vec<_> = (0..self.states.len()).filter(|&i| self.is_healthy(i)).collect();
-        if healthy.is_empty() { (0..self.states.len()).collect() } else { healthy }
+        let healthy: Vec<_> = (0..self.members.len()).filter(|&i| self.is_healthy(i)).collect();
+        if healthy.is_empty() { (0..self.members.len()).collect() } else { healthy }
     }
 
     /// Whether the endpoint takes part in the rotation by its own merit.
     pub fn is_healthy(&self, endpoint: usize) -> bool {
-        !matches!(self.states.get(endpoint), None | Some(State::Broken { .. }))
+        self.members.get(endpoint).is_some_and(|m| !matches!(m.state, State::Broken { .. }))
     }
 }
 
@@ -220,6 +204,7 @@ mod tests {
                     }
                     _ => {
                         if let Some(probed) = endpoints.poll_probe(now) {
+                            prop_assert!(!running[probed]);
                             running[probed] = true;
                         }
                     }

@@ -96,7 +96,9 @@ impl KeyRange {
     pub fn check(&self) -> Result<(), BadRange> {
         match &self.end {
             RangeEnd::SingleKey if self.start.is_empty() => Err(BadRange::EmptyKey),
-            RangeEnd::Before(end) if *end <= self.start => Err(BadRange::Reversed),
+            // An end of one zero byte has only the empty key below it, which is none; and on the
+            // wire it would mean "no end".
+            RangeEnd::Before(end) if *end <= self.start || end == ZERO => Err(BadRange::Reversed),
             _ => Ok(()),
         }
     }
@@ -179,6 +181,7 @@ mod tests {
         assert_eq!(KeyRange::key("").check(), Err(BadRange::EmptyKey));
         assert_eq!(KeyRange::span("b", "a").check(), Err(BadRange::Reversed));
         assert_eq!(KeyRange::span("b", "b").check(), Err(BadRange::Reversed));
+        assert_eq!(KeyRange::span("", "\0").check(), Err(BadRange::Reversed));
         assert_eq!(KeyRange::prefix("").check(), Ok(()));
     }
 

@@ -43,7 +43,7 @@ pub(crate) struct Config {
     pub(crate) max_receive_bytes: usize,
     pub(crate) credentials: Option<Credentials>,
     #[cfg(feature = "tls")]
-    pub(crate) tls: Option<tonic::transport::ClientTlsConfig>,
+    pub(crate) tls: Option<crate::Tls>,
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) clock: Clock,
     pub(crate) place: Place,
@@ -93,16 +93,14 @@ impl Endpoint {
         }
         let authority: http::uri::Authority =
             authority.parse().map_err(|error| bad(format!("no host and port: {error}")))?;
-        if authority.host().is_empty() {
+        let host = authority.host();
+        if host.is_empty() {
             return Err(bad("the host is missing".into()));
         }
-        if authority.port().is_none() && authority.as_str().ends_with(':') {
-            return Err(bad("the port is missing".into()));
-        }
-        let host = authority.host();
-        let port = match authority.port() {
+        // `Authority::port` is silent about what is no port.
+        let port = match authority.as_str()[host.len()..].strip_prefix(':') {
             Some(port) => {
-                port.as_str().parse().map_err(|_| bad("the port is a number up to 65535".into()))?
+                port.parse::<u16>().map_err(|_| bad("the port is a number up to 65535".into()))?
             }
             None => ETCD_PORT,
         };
@@ -135,7 +133,7 @@ impl ClientBuilder {
                 connect_timeout: Duration::from_secs(2),
                 keep_alive_time: Duration::from_millis(5500),
                 keep_alive_timeout: Duration::from_secs(3),
-                retries: 100,
+                retries: u32::MAX,
                 max_send_bytes: 2 * 1024 * 1024,
                 max_receive_bytes: i32::MAX as usize,
                 credentials: None,
@@ -183,8 +181,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How many times a call may be tried again; 0 for never. 100 by default. Writes are tried
-    /// again only if nothing reached a server.
+    /// How many times a call may be tried again; 0 for never. By default as often as its time
+    /// allows. Writes are tried again only if nothing reached a server.
     pub fn retries(mut self, retries: u32) -> Self {
         self.config.retries = retries;
         self
@@ -214,7 +212,7 @@ impl ClientBuilder {
     /// Uses TLS, for `https` endpoints and those without a scheme.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: crate::Tls) -> Self {
-        self.config.tls = Some(tls.into_tonic());
+        self.config.tls = Some(tls);
         self
     }
 

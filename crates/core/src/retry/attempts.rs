@@ -59,12 +59,17 @@ impl Attempts {
 
     /// How long the next attempt may take; zero when the time is up.
     pub fn patience(&self, now: Moment) -> Duration {
-        let rest = self.policy.deadline.since(now);
+        let rest = self.rest(now);
         if !self.policy.repeatable {
             return rest;
         }
         let round = (self.failed / self.endpoints).min(16);
         self.policy.attempt.saturating_mul(1 << round).min(rest)
+    }
+
+    /// How long the call has still to go.
+    pub fn rest(&self, now: Moment) -> Duration {
+        self.policy.deadline.since(now)
     }
 
     /// Takes in a failed attempt.
@@ -99,7 +104,9 @@ impl Attempts {
         } else {
             Duration::ZERO
         };
-        if now + pause >= self.policy.deadline { Step::GiveUp } else { Step::Again { pause } }
+        // An attempt that is cut off soon after its pause only hides the reason of this failure.
+        let worth_it = now + 2 * pause < self.policy.deadline;
+        if worth_it { Step::Again { pause } } else { Step::GiveUp }
     }
 }
 
@@ -145,6 +152,14 @@ mod tests {
         }
         assert_eq!(taken[..3], [1000, 2000, 4000]);
         assert!(now <= at(10_000));
+    }
+
+    #[test]
+    fn no_pause_is_made_for_an_attempt_without_time() {
+        let mut attempts = Attempts::new(Policy { deadline: at(100), ..read() }, 1);
+        let pause = Duration::from_millis(25);
+        assert_eq!(attempts.handle_failure(at(0), Verdict::Again), Step::Again { pause });
+        assert_eq!(attempts.handle_failure(at(25), Verdict::Again), Step::GiveUp, "50 + 50 ms");
     }
 
     #[test]

@@ -7,7 +7,7 @@ impl Registry {
         let Some(stream) = &mut self.stream else { return };
         stream.heard(now);
         if response.created {
-            return self.handle_created(response);
+            return self.handle_created(now, response);
         }
         match stream.live.get(&response.id) {
             Some(&key) if response.is_cancel() => self.finish(key, response),
@@ -18,7 +18,7 @@ impl Registry {
     }
 
     /// A creation is answered. Only the order tells which: a refusal carries no id.
-    fn handle_created(&mut self, response: Response) {
+    fn handle_created(&mut self, now: Moment, response: Response) {
         let Some(stream) = &mut self.stream else { return };
         let Some(&(id, key)) = stream.unanswered.front() else {
             return self.give_up(Reopen::Protocol("an answer to no creation"));
@@ -33,7 +33,7 @@ impl Registry {
         stream.unanswered.pop_front();
         match key {
             Some(key) if refused => self.handle_refused(key, response),
-            Some(key) => self.handle_accepted(key, Revision(response.revision)),
+            Some(key) => self.handle_accepted(now, key, Revision(response.revision)),
             None if refused => {}
             None => stream.cancel(id),
         }
@@ -48,7 +48,7 @@ impl Registry {
         self.deliver(key, Item::Refused { reason: response.reason });
     }
 
-    fn handle_accepted(&mut self, key: WatchKey, revision: Revision) {
+    fn handle_accepted(&mut self, now: Moment, key: WatchKey, revision: Revision) {
         // A watch removed meanwhile has been cancelled then.
         let (Some(stream), Some(entry)) = (&mut self.stream, self.watches.get_mut(&key)) else {
             return;
@@ -59,6 +59,10 @@ impl Registry {
             entry.phase = Phase::Waiting { back: true };
             self.waiting.insert(key);
             return;
+        }
+        let from = entry.request(back).start;
+        if from != Revision::NONE && from <= revision {
+            stream.catches_up(now, id, from);
         }
         stream.live.insert(id, key);
         entry.phase = Phase::Live { id, joiner: Joiner::default() };
@@ -79,12 +83,33 @@ impl Registry {
         if let Some(stream) = &mut self.stream {
             stream.live.remove(&response.id);
         }
-        let end = match response.compact_revision {
-            0 => End::Canceled { reason: response.reason },
-            revision => End::Compacted { revision: Revision(revision) },
-        };
         self.watches.remove(&key);
+        let compacted = Revision(response.compact_revision);
+        let end = match compacted {
+            Revision::NONE => End::Canceled { reason: response.reason },
+            revision => End::Compacted { revision },
+        };
         self.deliver(key, Item::End(end));
+        self.handle_compacted(compacted);
+    }
+
+    /// One watch was told of a compaction: ends the others that were too late for it as well.
+    ///
+    /// Before 3.4.31 and 3.5.13 etcd forgets to tell them when 128 answers of the stream wait
+    /// already, and goes on with such a watch as if nothing were missing (its issue 17529).
+    fn handle_compacted(&mut self, revision: Revision) {
+        if revision == Revision::NONE {
+            return;
+        }
+        let caught = self.stream.as_mut().map(|stream| stream.caught_before(revision));
+        let mut late = caught.unwrap_or_default();
+        late.retain(|key| self.watches.get(key).is_some_and(|it| it.spec.start <= revision));
+        late.extend(
+            self.watches.iter().filter(|(_, it)| it.is_late(revision)).map(|(&key, _)| key),
+        );
+        for key in late {
+            self.end(key, End::Compacted { revision });
+        }
     }
 
     fn handle_events(&mut self, key: WatchKey, response: Response) {
@@ -141,6 +166,7 @@ impl Registry {
             self.give_up(Reopen::Protocol("a watch spoke before it was created"));
         } else if response.is_cancel() {
             stream.confirm_cancel(response.id);
+            self.handle_compacted(Revision(response.compact_revision));
         } else if (1..=self.last_id).contains(&response.id) {
             stream.cancel(response.id);
         }

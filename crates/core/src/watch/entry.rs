@@ -71,6 +71,14 @@ impl Entry {
         self.known && self.has_earlier_start() && revision >= self.spec.start
     }
 
+    /// Whether the server would have to say, once it is created again, that what it needs is
+    /// compacted away.
+    pub(super) fn is_late(&self, compacted: Revision) -> bool {
+        let start = self.spec.start;
+        let needed = start < compacted || self.known && start == compacted;
+        needed && start != Revision::NONE && !matches!(self.phase, Phase::Live { .. })
+    }
+
     /// Whether one revision earlier means anything: nothing happens at revision 1, and 0 is "now".
     pub(super) fn has_earlier_start(&self) -> bool {
         self.spec.start > Revision(1)

@@ -5,7 +5,7 @@ use std::{
 };
 
 use super::WatchKey;
-use crate::Moment;
+use crate::{Moment, Revision};
 
 /// How many creations may be unanswered.
 const WINDOW: usize = 256;
@@ -13,6 +13,10 @@ const WINDOW: usize = 256;
 /// How many cancelled ids are remembered until the server confirms; beyond that a stray event
 /// costs one more cancel.
 const REMEMBERED: usize = 1024;
+
+/// How long after the creation of a watch the server may still have to tell it of the past. It
+/// does so every 100 ms, for 512 watches.
+const CATCHES_UP: Duration = Duration::from_secs(5);
 
 /// How silence is judged. Both spans must be longer than a round trip.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +45,9 @@ pub(super) struct Stream {
     cancels: VecDeque<i64>,
     /// Ids whose cancel is not confirmed.
     cancelled: BTreeSet<i64>,
+    /// Live watches that begin in the past, when they were accepted, and where they begin. In that
+    /// order; those of long ago are forgotten.
+    catching_up: VecDeque<(Moment, i64, Revision)>,
     /// The last sign of life, or when the oldest unanswered creation was sent if that is later.
     since: Moment,
     /// Whether a pulse is to be sent.
@@ -62,6 +69,7 @@ impl Stream {
             unanswered: VecDeque::new(),
             cancels: VecDeque::new(),
             cancelled: BTreeSet::new(),
+            catching_up: VecDeque::new(),
             since: now,
             pulse: false,
         }
@@ -70,6 +78,23 @@ impl Stream {
     pub(super) fn heard(&mut self, now: Moment) {
         self.since = now;
         self.pulse = false;
+        while self.catching_up.front().is_some_and(|&(at, ..)| at + CATCHES_UP < now) {
+            self.catching_up.pop_front();
+            if self.catching_up.is_empty() {
+                self.catching_up = VecDeque::new();
+            }
+        }
+    }
+
+    /// The server has accepted a watch that begins at a revision which is there already.
+    pub(super) fn catches_up(&mut self, now: Moment, id: i64, from: Revision) {
+        self.catching_up.push_back((now, id, from));
+    }
+
+    /// The watches that were lately to be told of what lies before `revision`.
+    pub(super) fn caught_before(&mut self, revision: Revision) -> Vec<WatchKey> {
+        let before = self.catching_up.iter().filter(|&&(_, _, from)| from < revision);
+        before.filter_map(|(_, id, _)| self.live.get(id).copied()).collect()
     }
 
     pub(super) fn has_room(&self) -> bool {

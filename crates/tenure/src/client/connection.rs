@@ -1,6 +1,12 @@
 //! The actor that owns the endpoints: their health, the token, and the route that calls read.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle,
@@ -9,18 +15,20 @@ use actix::{
 use tenure_core::{
     EtcdError, Moment,
     endpoints::{Endpoints, Report},
+    retry::Origin,
 };
 use tokio::sync::{oneshot, watch as latest};
 use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::{
-    config::Endpoint,
+    config::{Config, Endpoint},
     error::{Error, ErrorKind, Result},
     ops::CallOptions,
     runtime::{Closing, Executor, Running},
     transport::{
-        Transport,
+        Failed, Shared, Transport,
         link::{Link, Route, Token},
+        shows_health,
     },
 };
 
@@ -57,6 +65,17 @@ pub(crate) struct RefreshToken {
     pub(crate) reply: Waiting,
 }
 
+/// How a probe went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probed {
+    /// The endpoint can serve.
+    Answered,
+    /// It cannot, or there is no connection to it; the link makes the next one by itself.
+    Failed,
+    /// Nothing sensible came back on the connection there is.
+    Silent,
+}
+
 /// Use these endpoints from now on.
 pub(crate) struct SetEndpoints {
     pub(crate) endpoints: Vec<Endpoint>,
@@ -81,12 +100,30 @@ pub(crate) fn first_route(
     config: &crate::config::Config,
     executor: &Executor,
 ) -> Result<Route> {
-    let links = endpoints
-        .iter()
-        .map(|endpoint| Link::new(endpoint.clone(), config, executor.clone()).map(Arc::new))
-        .collect::<Result<Vec<_>>>()?;
+    let links = links_to(endpoints, &[], config, executor)?;
     let rotation = (0..links.len()).collect();
     Ok(Route { links, rotation, token: Token { generation: 0, value: None } })
+}
+
+/// One link to each endpoint, however often it is named; a known one if there is one.
+fn links_to(
+    endpoints: &[Endpoint],
+    known: &[Arc<Link>],
+    config: &crate::config::Config,
+    executor: &Executor,
+) -> Result<Vec<Arc<Link>>> {
+    let mut links: Vec<Arc<Link>> = Vec::new();
+    for endpoint in endpoints {
+        let to_it = |link: &&Arc<Link>| link.endpoint == *endpoint;
+        if links.iter().any(|link| to_it(&link)) {
+            continue;
+        }
+        links.push(match known.iter().find(to_it) {
+            Some(link) => Arc::clone(link),
+            None => Arc::new(Link::new(endpoint.clone(), config, executor.clone())?),
+        });
+    }
+    Ok(links)
 }
 
 impl Connection {
@@ -133,8 +170,8 @@ impl Connection {
             let (transport, token) = (self.transport.clone(), self.token.clone());
             let probed = Arc::clone(&link);
             let probe = async move { transport.probe(&probed, &token).await };
-            ctx.spawn(wrap_future(probe).map(move |answered, actor: &mut Self, ctx| {
-                actor.probed(&link, answered, ctx);
+            ctx.spawn(wrap_future(probe).map(move |probed, actor: &mut Self, ctx| {
+                actor.probed(&link, probed, ctx);
             }));
         }
         if let Some(timer) = self.timer.take() {
@@ -145,11 +182,14 @@ impl Connection {
         }
     }
 
-    fn probed(&mut self, link: &Arc<Link>, answered: bool, ctx: &mut Context<Self>) {
-        let Some(place) = self.place_of(link) else { return };
+    fn probed(&mut self, link: &Arc<Link>, probed: Probed, ctx: &mut Context<Self>) {
+        // Not by the link, which may have been renewed meanwhile.
+        let to_it = |known: &Arc<Link>| known.endpoint == link.endpoint;
+        let Some(place) = self.links.iter().position(to_it) else { return };
         let was_healthy = self.health.is_healthy(place);
-        if !answered {
-            // What is silent may be the connection alone: the next probe makes a new one.
+        let answered = probed == Probed::Answered;
+        if probed == Probed::Silent {
+            // It may be the connection alone: the next probe makes a new one.
             self.renew_link(place);
         }
         let changed = self.health.handle_probe(self.transport.now(), place, answered);
@@ -158,7 +198,7 @@ impl Connection {
             (true, false) => tracing::warn!(endpoint = %link.name(), "endpoint does not answer"),
             _ => {}
         }
-        if changed || !answered {
+        if changed || probed == Probed::Silent {
             self.publish();
         }
         self.probe(ctx);
@@ -224,13 +264,16 @@ impl Handler<Heard> for Connection {
 
     fn handle(&mut self, heard: Heard, ctx: &mut Context<Self>) {
         let Some(place) = self.place_of(&heard.link) else { return };
-        if self.health.handle_report(self.transport.now(), place, heard.report) {
+        let changed = self.health.handle_report(self.transport.now(), place, heard.report);
+        if changed {
             tracing::warn!(
                 endpoint = %heard.link.name(), report = ?heard.report, "endpoint left alone"
             );
-            if heard.report == Report::Garbled {
-                self.renew_link(place);
-            }
+        }
+        if heard.report == Report::Garbled {
+            self.renew_link(place);
+        }
+        if changed || heard.report == Report::Garbled {
             self.publish();
         }
         self.probe(ctx);
@@ -267,14 +310,8 @@ impl Handler<SetEndpoints> for Connection {
 
     fn handle(&mut self, message: SetEndpoints, ctx: &mut Context<Self>) {
         let SetEndpoints { endpoints, reply } = message;
-        let config = Arc::clone(&self.transport.shared.config);
-        let links = endpoints
-            .into_iter()
-            .map(|endpoint| match self.links.iter().find(|old| old.endpoint == endpoint) {
-                Some(old) => Ok(Arc::clone(old)),
-                None => Link::new(endpoint, &config, self.executor.clone()).map(Arc::new),
-            })
-            .collect::<Result<Vec<_>>>();
+        let config = &self.transport.shared.config;
+        let links = links_to(&endpoints, &self.links, config, &self.executor);
         let result = links.map(|links| {
             self.health = Endpoints::new(links.len());
             self.links = links;
@@ -288,17 +325,38 @@ impl Handler<SetEndpoints> for Connection {
 
 impl Transport {
     /// Whether an endpoint can serve: a linearizable read shows more than a connection.
-    async fn probe(&self, link: &Arc<Link>, token: &Token) -> bool {
+    async fn probe(&self, link: &Arc<Link>, token: &Token) -> Probed {
         use crate::{ops::Count, transport::rpc::RANGE};
         let options = CallOptions::default();
         let request = Count::new("tenure/probe").into();
         let attempt = self.attempt(link, &RANGE, request, token, &options);
         let patience = self.shared.config.attempt_timeout;
         match self.within(patience, std::pin::pin!(attempt)).await {
-            Some(Ok(_)) => true,
-            Some(Err(failed)) => crate::transport::shows_health(&failed),
-            None => false,
+            Some(Ok(_)) => Probed::Answered,
+            Some(Err(failed)) if shows_health(&failed) => Probed::Answered,
+            Some(Err(Failed { origin: Origin::Garbled, .. })) | None => Probed::Silent,
+            Some(Err(_)) => Probed::Failed,
         }
+    }
+
+    /// The same without a user. etcd refuses a dead token even where a fresh one is asked for;
+    /// and whoever fetches one must not wait for one.
+    fn anonymous(&self) -> Self {
+        let (shared, route) = (&self.shared, self.route());
+        let route = Route {
+            links: route.links.clone(),
+            rotation: route.rotation.clone(),
+            token: Token { generation: 0, value: None },
+        };
+        let shared = Shared {
+            config: Arc::new(Config { credentials: None, ..(*shared.config).clone() }),
+            handle: shared.handle.clone(),
+            closing: shared.closing.clone(),
+            route: latest::channel(Arc::new(route)).1,
+            connection: shared.connection.clone(),
+            turn: AtomicUsize::new(shared.turn.fetch_add(1, Ordering::Relaxed)),
+        };
+        Self::new(Arc::new(shared), None)
     }
 
     /// A fresh token; none where authentication is off.
@@ -306,7 +364,7 @@ impl Transport {
         use crate::transport::rpc::AUTHENTICATE;
         let Some(credentials) = &self.shared.config.credentials else { return Ok(None) };
         let request = credentials.into();
-        match self.call(&AUTHENTICATE, request, &CallOptions::default()).await {
+        match self.anonymous().call(&AUTHENTICATE, request, &CallOptions::default()).await {
             Ok(answer) => answer.token.parse().map(Some).map_err(|_| {
                 Error::new(ErrorKind::Protocol, "sign in", "the token is no header value")
             }),

@@ -237,8 +237,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for an empty key or range, `Compacted` for a start that is gone,
-    /// `PermissionDenied`, `Timeout` if no member accepts it in time.
+    /// `InvalidInput` for an empty key or range, `PermissionDenied`, `Timeout` if no member
+    /// accepts it in time. A start that is compacted away is told by the stream: etcd accepts the
+    /// watch first.
     pub fn watch(&self, range: impl Into<KeyRange>) -> WatchRequest {
         WatchRequest::new(&self.watch, range.into())
     }

@@ -1,15 +1,28 @@
-use std::marker::PhantomData;
+use std::{fmt, marker::PhantomData};
 
 use bytes::Bytes;
 use tenure_core::{KeyRange, LeaseId, Revision, Value};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Operand {
     Value(Bytes),
     Version(i64),
     CreateRevision(Revision),
     ModRevision(Revision),
     Lease(Option<LeaseId>),
+}
+
+/// Values are never printed.
+impl fmt::Debug for Operand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(value) => write!(f, "Value({} bytes)", value.len()),
+            Self::Version(version) => write!(f, "Version({version})"),
+            Self::CreateRevision(revision) => write!(f, "CreateRevision({revision})"),
+            Self::ModRevision(revision) => write!(f, "ModRevision({revision})"),
+            Self::Lease(lease) => write!(f, "Lease({lease:?})"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -162,12 +162,17 @@ impl<V> Get<V> {
             ("min_create_revision", self.create_revision.0),
             ("max_create_revision", self.create_revision.1),
         ] {
-            if revision < Revision::NONE {
-                return Err(Error::invalid("get", format!("{field} is negative")));
-            }
+            check_revision("get", field, revision)?;
         }
         Ok(())
     }
+}
+
+fn check_revision(what: &'static str, field: &str, revision: Revision) -> Result<()> {
+    if revision < Revision::NONE {
+        return Err(Error::invalid(what, format!("{field} is negative")));
+    }
+    Ok(())
 }
 
 impl Get<Via> {
@@ -213,5 +218,10 @@ impl<V> Count<V> {
     pub(super) fn detach(self) -> (Count, V) {
         let Self { range, revision, serializable, via } = self;
         (Count { range, revision, serializable, via: () }, via)
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        check_range("count", &self.range)?;
+        check_revision("count", "revision", self.revision)
     }
 }

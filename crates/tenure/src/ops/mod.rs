@@ -167,7 +167,7 @@ impl Op {
     fn check_at(&self, depth: usize) -> Result<()> {
         match self {
             Self::Get(get) => get.check(),
-            Self::Count(count) => check_range("count", &count.range),
+            Self::Count(count) => count.check(),
             Self::Put(put) => put.check(),
             Self::Delete(delete) => check_range("delete", &delete.range),
             Self::Txn(_) if depth >= MAX_DEPTH => {

@@ -42,7 +42,9 @@ impl Transport {
             Op::Txn(txn) => {
                 let rpc = if is_read { &READ_TXN } else { &TXN };
                 let answer = self.call(rpc, txn.into(), &options).await?;
-                txn_response(answer).map(OpResponse::Txn)
+                let answer = txn_response(answer).map(OpResponse::Txn);
+                // What it says cannot be told; what it did may be done.
+                answer.map_err(|error| if is_read { error } else { error.unsure() })
             }
         }
     }

@@ -10,7 +10,10 @@ use tonic::{
     transport::Channel,
 };
 
-use super::connector::{Adapter, Openings};
+use super::{
+    connector::{Adapter, Openings},
+    tolerant::Tolerant,
+};
 use crate::{
     config::{Config, Endpoint},
     error::{Error, Result},
@@ -46,7 +49,7 @@ impl Link {
         #[cfg(feature = "tls")]
         let builder = match &config.tls {
             Some(tls) if endpoint.uri.scheme_str() == Some("https") => builder
-                .tls_config(tls.clone())
+                .tls_config(tls.to_tonic()?)
                 .map_err(|error| Error::invalid("tls", describe(&error)))?,
             _ => builder,
         };
@@ -60,8 +63,9 @@ impl Link {
         &self.endpoint.name
     }
 
-    pub(super) fn grpc(&self, config: &Config) -> Grpc<Channel> {
-        Grpc::new(self.channel.clone()).max_decoding_message_size(config.max_receive_bytes)
+    pub(super) fn grpc(&self, config: &Config) -> Grpc<Tolerant> {
+        Grpc::new(Tolerant(self.channel.clone()))
+            .max_decoding_message_size(config.max_receive_bytes)
     }
 
     pub(super) fn before(&self) -> Before {
@@ -75,6 +79,16 @@ impl Link {
 
     pub(crate) fn answered(&self, now: Moment) {
         self.answered_at.fetch_max(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// What may be behind a connection that was closed, where the error itself cannot tell.
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        let https = self.endpoint.uri.scheme_str() == Some("https");
+        let answered = self.answered_at.load(Ordering::Relaxed) > 0;
+        (https && !answered).then_some(
+            "the server closed the connection before any answer, as one does that does not accept \
+             the client's certificate, or misses one",
+        )
     }
 
     /// Whether any call was answered after `moment`.

@@ -13,6 +13,7 @@ mod status;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
+mod tolerant;
 pub(crate) mod watch;
 
 use std::{
@@ -79,6 +80,27 @@ pub(crate) struct Failed {
     pub(crate) status: Status,
     pub(crate) origin: Origin,
     pub(crate) verdict: Verdict,
+}
+
+/// An attempt under way. Dropped before its end it tells of a silent endpoint: a caller with a time
+/// limit of its own would go there again and again.
+struct UnderWay<'a> {
+    transport: &'a Transport,
+    link: &'a Arc<Link>,
+    since: Moment,
+    over: bool,
+}
+
+/// A call that is dropped sooner says nothing about the endpoint.
+const HURRY: Duration = Duration::from_millis(100);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let waited = self.transport.now().since(self.since);
+        if !self.over && waited >= HURRY && !self.link.answered_since(self.since) {
+            self.transport.report(self.link, Report::Slow);
+        }
+    }
 }
 
 /// An answer, or the error, and whether an earlier attempt of the same call may have arrived.
@@ -180,7 +202,13 @@ impl Transport {
             match attempts.handle_failure(self.now(), failed.verdict) {
                 Step::GiveUp => return Err(give_up(failed)),
                 Step::RefreshToken if config.credentials.is_none() => return Err(give_up(failed)),
-                Step::RefreshToken => self.refresh_token(rpc.name, route.token.generation).await?,
+                Step::RefreshToken => {
+                    let refresh = pin!(self.refresh_token(rpc.name, route.token.generation));
+                    match self.within(attempts.rest(self.now()), refresh).await {
+                        Some(refreshed) => refreshed?,
+                        None => return Err(give_up(failed)),
+                    }
+                }
                 Step::Again { pause } => {
                     *repeated |= failed.origin != Origin::NotSent;
                     tried.push(link);
@@ -216,14 +244,14 @@ impl Transport {
         let mut attempt = pin!(attempt);
         let before = link.before();
         let sent_at = self.now();
+        let mut under_way = UnderWay { transport: self, link, since: sent_at, over: false };
         let first = patience.min(self.shared.config.attempt_timeout);
         let mut result = self.within(first, attempt.as_mut()).await;
         if result.is_none() && patience > first {
-            if !link.answered_since(sent_at) {
-                self.report(link, Report::Slow);
-            }
+            self.report(link, Report::Slow);
             result = self.within(patience - first, attempt.as_mut()).await;
         }
+        under_way.over = true;
         match result {
             Some(Ok(answer)) => {
                 link.answered(self.now());
@@ -238,12 +266,16 @@ impl Transport {
                 Err(failed)
             }
             None => {
-                if !link.answered_since(sent_at) {
-                    self.report(link, Report::Silent);
-                }
-                let status = Status::deadline_exceeded(format!("no answer within {patience:?}"));
-                let open = link.was_open_since(&before);
-                let origin = if open { Origin::Connection } else { Origin::NotSent };
+                // A member that is cut off from the others answers some calls, and not all; and a
+                // caller in a hurry proves nothing.
+                let fair = patience >= self.shared.config.attempt_timeout;
+                let silent = fair && !link.answered_since(sent_at);
+                self.report(link, if silent { Report::Silent } else { Report::Slow });
+                let (origin, missing) = match link.was_open_since(&before) {
+                    true => (Origin::Connection, "answer"),
+                    false => (Origin::NotSent, "connection"),
+                };
+                let status = Status::deadline_exceeded(format!("no {missing} within {patience:?}"));
                 let verdict = classify(repeatable, status::failure(&status, origin));
                 Err(Failed { status, origin, verdict })
             }
@@ -335,12 +367,17 @@ impl Transport {
                 Error::closed(rpc.name)
             };
         }
-        if rpc.repeatable && origin == Origin::Connection {
+        if rpc.repeatable && origin == Origin::Connection && timed_out(&status) {
             let text = status.message().to_owned();
             return Error::new(ErrorKind::Timeout, rpc.name, text).because(status).at(link.name());
         }
-        status::error(rpc.name, status, origin, verdict, rpc.repeatable).at(link.name())
+        status::error(rpc.name, status, origin, verdict, rpc.repeatable, link)
     }
+}
+
+/// Whether the status is our own, made when nothing came in time: all others have a source.
+fn timed_out(status: &Status) -> bool {
+    std::error::Error::source(status).is_none()
 }
 
 fn check_size(what: &'static str, request: &impl Message, limit: usize) -> Result<()> {

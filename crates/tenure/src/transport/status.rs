@@ -1,4 +1,4 @@
-use std::error::Error as StdError;
+use std::{error::Error as StdError, io, iter::successors};
 
 use tenure_core::{
     EtcdError,
@@ -6,32 +6,52 @@ use tenure_core::{
 };
 use tonic::Status;
 
-use super::codec::Undecodable;
+use super::{codec::Undecodable, link::Link};
 use crate::error::{Error, ErrorKind};
 
-/// How tonic words an answer that ended before its message.
-const NO_MESSAGE: &str = "Missing response message.";
+/// How tonic begins what it says of answers that it cannot make sense of.
+const SENSELESS: [&str; 4] = [
+    "Missing response message.",
+    "protocol error: ",
+    "Unexpected EOF decoding stream.",
+    "Error decompressing",
+];
 
 /// Finds out who made a status. tonic makes some itself; only their sources tell.
 pub(super) fn origin(status: &Status) -> Origin {
-    let Some(source) = status.source() else {
-        return if status.message() == NO_MESSAGE { Origin::Garbled } else { Origin::Server };
-    };
-    let mut next = Some(source);
-    while let Some(error) = next {
-        if error.is::<Undecodable>() {
-            return Origin::Garbled;
-        }
-        if error.is::<tonic::ConnectError>()
-            || error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
-            || error.downcast_ref::<h2::Error>().and_then(h2::Error::reason)
-                == Some(h2::Reason::REFUSED_STREAM)
-        {
-            return Origin::NotSent;
-        }
-        next = error.source();
+    if status.source().is_none() {
+        let senseless = SENSELESS.iter().any(|text| status.message().starts_with(text));
+        return if senseless { Origin::Garbled } else { Origin::Server };
     }
-    Origin::Connection
+    // Only what happens on an open connection passes through hyper.
+    let was_open = causes(status).any(|error| error.is::<hyper::Error>());
+    if causes(status).any(|error| error.is::<Undecodable>()) {
+        Origin::Garbled
+    } else if causes(status).any(is_not_sent) || !was_open && causes(status).any(is_timeout) {
+        Origin::NotSent
+    } else {
+        Origin::Connection
+    }
+}
+
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    successors(status.source(), |&error| error.source())
+}
+
+/// A GOAWAY proves nothing, whatever its reason: it is about streams that were seen too.
+fn is_not_sent(error: &(dyn StdError + 'static)) -> bool {
+    error.is::<tonic::ConnectError>()
+        || error.downcast_ref().is_some_and(hyper::Error::is_canceled)
+        || error.downcast_ref().is_some_and(|error: &h2::Error| {
+            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            refused && error.is_reset() && error.is_remote()
+        })
+}
+
+/// The time limit of tonic's for a connection, TLS handshake included.
+fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
+    let inner = error.downcast_ref().and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| inner.is::<tokio::time::error::Elapsed>())
 }
 
 pub(super) fn failure(status: &Status, origin: Origin) -> Failure<'_> {
@@ -45,6 +65,7 @@ pub(super) fn error(
     origin: Origin,
     verdict: Verdict,
     repeatable: bool,
+    link: &Link,
 ) -> Error {
     let etcd = match origin {
         Origin::Server => EtcdError::from_text(status.message()),
@@ -56,7 +77,7 @@ pub(super) fn error(
         (Origin::NotSent, _) => ErrorKind::Unavailable,
         (_, Verdict::Refused | Verdict::Elsewhere | Verdict::RefreshToken) => {
             if let Some(etcd) = etcd {
-                return Error::etcd(what, etcd);
+                return Error::etcd(what, etcd).at(link.name());
             }
             match status.code() {
                 tonic::Code::PermissionDenied => ErrorKind::PermissionDenied,
@@ -67,7 +88,12 @@ pub(super) fn error(
         (_, Verdict::Again) => ErrorKind::Unavailable,
         (_, Verdict::Failed) => ErrorKind::Refused,
     };
-    let error = Error::new(kind, what, describe(&status)).etcd_says(etcd).because(status);
+    let mut text = describe(&status);
+    let cut = causes(&status).any(|error| error.is::<hyper::Error>());
+    if let Some(hint) = link.hint().filter(|_| cut) {
+        text = format!("{text} ({hint})");
+    }
+    let error = Error::new(kind, what, text).etcd_says(etcd).because(status).at(link.name());
     if origin == Origin::Garbled && !repeatable { error.unsure() } else { error }
 }
 
@@ -77,14 +103,12 @@ fn describe(status: &Status) -> String {
         "" => status.code().description().to_owned(),
         message => message.to_owned(),
     };
-    let mut next = status.source();
-    while let Some(error) = next {
+    for error in causes(status) {
         let reason = error.to_string();
         if !text.contains(&reason) {
             text.push_str(": ");
             text.push_str(&reason);
         }
-        next = error.source();
     }
     text
 }

@@ -6,7 +6,7 @@ use std::{
 
 use futures::{Stream, future::BoxFuture};
 use prost::Message;
-use tenure_core::retry::Origin;
+use tenure_core::{endpoints::Report, retry::Origin};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -88,11 +88,15 @@ impl<A> Incoming<A> {
     fn fail(&mut self, status: Status) -> Error {
         self.state = State::Ended;
         let origin = status::origin(&status);
-        if origin != Origin::Server {
-            self.transport.report(&self.link, tenure_core::endpoints::Report::Failed);
+        match origin {
+            Origin::Server => {}
+            Origin::Garbled => self.transport.report(&self.link, Report::Garbled),
+            Origin::NotSent | Origin::Connection => {
+                self.transport.report(&self.link, Report::Failed);
+            }
         }
         let verdict = tenure_core::retry::classify(true, status::failure(&status, origin));
-        status::error(self.what, status, origin, verdict, true).at(self.link.name())
+        status::error(self.what, status, origin, verdict, true, &self.link)
     }
 }
 

@@ -66,20 +66,32 @@ impl Tls {
         self
     }
 
-    pub(crate) fn into_tonic(self) -> ClientTlsConfig {
+    pub(crate) fn to_tonic(&self) -> Result<ClientTlsConfig> {
         let mut tls = ClientTlsConfig::new();
-        tls = match self.ca {
+        tls = match &self.ca {
+            // tonic would trust nobody, and say nothing.
+            Some(pem) if !has_certificate(pem) => {
+                return Err(Error::invalid("tls ca", "there is no PEM certificate in it"));
+            }
             Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
             None => tls.with_native_roots(),
         };
-        if let Some((certificate, key)) = self.identity {
+        if let Some((certificate, key)) = &self.identity {
+            if !has_certificate(certificate) {
+                return Err(Error::invalid("tls certificate", "there is no PEM certificate in it"));
+            }
             tls = tls.identity(Identity::from_pem(certificate, key));
         }
-        if let Some(name) = self.server_name {
+        if let Some(name) = &self.server_name {
             tls = tls.domain_name(name);
         }
-        tls
+        Ok(tls)
     }
+}
+
+fn has_certificate(pem: &[u8]) -> bool {
+    const HEAD: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    pem.windows(HEAD.len()).any(|part| part == HEAD)
 }
 
 fn read(field: &'static str, path: &Path) -> Result<Vec<u8>> {

@@ -147,12 +147,13 @@ impl Builder {
             flags.extend(["--heartbeat-interval=10", "--election-timeout=100"].map(str::to_owned));
         }
         if let Some(tls) = &self.tls {
-            flags.extend([
-                format!("--trusted-ca-file={}", tls.ca.display()),
-                format!("--cert-file={}", tls.cert.display()),
-                format!("--key-file={}", tls.key.display()),
-                format!("--client-cert-auth={}", tls.client_cert_auth),
-            ]);
+            flags.push(format!("--cert-file={}", tls.cert.display()));
+            flags.push(format!("--key-file={}", tls.key.display()));
+            if tls.client_cert_auth {
+                // Alone it would make etcd ask for client certificates too.
+                flags.push(format!("--trusted-ca-file={}", tls.ca.display()));
+                flags.push("--client-cert-auth=true".to_owned());
+            }
         }
         flags.extend(self.flags.iter().cloned());
         let log = dir.join(format!("{name}.log"));

@@ -22,11 +22,15 @@ pub(super) struct Store {
     /// Whether a watch created exactly at the compacted revision misses deletions made there,
     /// as in etcd 3.4.23.
     pub(super) defect: bool,
+    /// Whether a watch that has still to be told of the past hears nothing of a compaction while
+    /// another one's notice of it waits, as in etcd before 3.4.31 and 3.5.13 with 128 of them.
+    pub(super) forgetful: bool,
 }
 
 impl Store {
     pub(super) fn new(defect: bool) -> Self {
-        Self { revision: 1, compacted: 0, history: Vec::new(), keys: BTreeMap::new(), defect }
+        let (history, keys) = (Vec::new(), BTreeMap::new());
+        Self { revision: 1, compacted: 0, history, keys, defect, forgetful: false }
     }
 
     /// One transaction: puts (true) and deletions of distinct keys.
@@ -90,6 +94,8 @@ struct Watcher {
     cursor: i64,
     /// Where it misses deletions.
     blind: Option<i64>,
+    /// Whether it began in the past, and never came up with the present so far.
+    behind: bool,
 }
 
 /// One stream: what is under way in both directions, and what the server keeps for it.
@@ -122,7 +128,8 @@ impl Conn {
             Some(Transmit::Create { id, spec }) => {
                 let cursor = if spec.start.0 == 0 { revision + 1 } else { spec.start.0 };
                 let blind = (store.defect && cursor == store.compacted).then_some(cursor);
-                self.watchers.insert(id, Watcher { spec, cursor, blind });
+                let behind = cursor <= revision;
+                self.watchers.insert(id, Watcher { spec, cursor, blind, behind });
                 self.outbox.push_back(Response {
                     id,
                     created: true,
@@ -158,6 +165,10 @@ impl Conn {
     /// events if the watch allows it.
     pub(super) fn sync(&mut self, store: &Store, id: i64, span: usize, size: usize) {
         let Some(watcher) = self.watchers.get_mut(&id) else { return };
+        let told = self.outbox.iter().any(|it| it.compact_revision == store.compacted);
+        if watcher.cursor < store.compacted && store.forgetful && watcher.behind && told {
+            watcher.cursor = store.revision + 1;
+        }
         if watcher.cursor < store.compacted {
             self.watchers.remove(&id);
             let compact_revision = store.compacted;
@@ -170,6 +181,7 @@ impl Conn {
         events
             .retain(|event| event.kind == EventKind::Put || Some(event.kv.mod_revision.0) != blind);
         watcher.cursor = watcher.cursor.max(to + 1);
+        watcher.behind &= watcher.cursor <= store.revision;
         let size = if watcher.spec.fragment { size.max(1) } else { usize::MAX };
         let mut chunks = events.chunks(size).peekable();
         while let Some(chunk) = chunks.next() {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::{world::World, *};
 
 /// Where the watch would start on the next stream.
@@ -126,6 +128,53 @@ fn a_deletion_at_the_compacted_revision_is_not_lost() {
     let end = world.consumers[&watch].end.clone();
     assert_eq!(end, Some(End::Compacted { revision: Revision(3) }));
     world.check();
+}
+
+#[test]
+fn a_compaction_told_to_one_watch_ends_all_that_were_too_late_for_it() {
+    let (mut registry, _quick) = live();
+    registry.handle_response(START, events(1, &[6, 7, 8, 9]));
+    let past: Vec<_> = [2, 3, 6, 7].map(|start| registry.add(spec(start))).into();
+    let to_come = registry.add(spec(20));
+    transmits(&mut registry);
+    for id in 2..=5 {
+        registry.handle_response(START, created(id, 9));
+    }
+    items(&mut registry);
+    // 3 has caught up, 6 is in the middle of it, 7 is not answered yet, 2 is told.
+    registry.handle_response(START, events(3, &[4, 8]));
+    registry.handle_response(START, events(4, &[6]));
+    items(&mut registry);
+    let unsent = registry.add(spec(4));
+    let end = Response { id: 2, canceled: true, compact_revision: 8, ..Response::default() };
+    registry.handle_response(START, end);
+    let ended: Vec<_> = std::iter::from_fn(|| registry.poll_delivery())
+        .map(|Delivery { key, item }| {
+            assert_eq!(item, Item::End(End::Compacted { revision: Revision(8) }));
+            key
+        })
+        .collect();
+    assert_eq!(ended, [past[0], past[2], past[3], unsent]);
+    let cancels = [Transmit::Cancel { id: 4 }, Transmit::Cancel { id: 5 }];
+    assert_eq!(transmits(&mut registry), cancels);
+    assert_eq!(registry.state(past[1]), Some(State::Live));
+    assert_eq!(registry.state(to_come), Some(State::Connecting));
+}
+
+#[test]
+fn a_watch_that_came_up_long_ago_is_no_concern_of_a_compaction() {
+    let (mut registry, _) = live();
+    let quiet = registry.add(spec(3));
+    transmits(&mut registry);
+    registry.handle_response(START, created(2, 5));
+    let later = START + Duration::from_secs(6);
+    let late = registry.add(spec(2));
+    while registry.poll_transmit(later).is_some() {}
+    registry.handle_response(later, created(3, 9));
+    let end = Response { id: 3, canceled: true, compact_revision: 8, ..Response::default() };
+    registry.handle_response(later, end);
+    assert_eq!(registry.state(late), None);
+    assert_eq!(registry.state(quiet), Some(State::Live));
 }
 
 #[test]

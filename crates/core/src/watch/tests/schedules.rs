@@ -120,7 +120,10 @@ fn apply(world: &mut World, step: Step) {
 }
 
 fn run(defect: bool, steps: Vec<Step>) -> World {
-    let mut world = World::new(defect);
+    run_in(World::new(defect), steps)
+}
+
+fn run_in(mut world: World, steps: Vec<Step>) -> World {
     world.open();
     for step in steps {
         apply(&mut world, step);
@@ -145,5 +148,19 @@ proptest! {
         steps in vec(step(), 1..200)
     ) {
         run(true, steps);
+    }
+
+    #[test]
+    fn no_gap_is_left_by_a_server_that_tells_only_one_watch_of_a_compaction(
+        steps in vec(step(), 1..200)
+    ) {
+        let mut world = World::new(false);
+        world.store.forgetful = true;
+        // A notice does not lie around for longer than a new watch counts as one.
+        let short = |step| match step {
+            Step::Wait(millis) => Step::Wait(millis % 20),
+            step => step,
+        };
+        run_in(world, steps.into_iter().map(short).collect());
     }
 }

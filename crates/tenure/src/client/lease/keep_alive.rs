@@ -4,7 +4,9 @@ use futures::{Stream, stream};
 use tenure_core::{LeaseId, Moment};
 use tokio::sync::oneshot;
 
-use super::{Keep, KeptLease, LeaseCalls, LeaseCell, LeaseState, LossReason, actor::Forget, unanswered};
+use super::{
+    Keep, KeptLease, LeaseCalls, LeaseCell, LeaseState, LossReason, actor::Forget, unanswered,
+};
 use crate::error::{Error, Result};
 
 /// Keeps a lease alive, for as long as this is held.

@@ -44,10 +44,7 @@ impl WatchCalls {
 
 impl Watch for Arc<WatchCalls> {
     fn watch(&self, request: WatchRequest) -> WatchStream {
-        let (feed, intake) = queue::queue();
-        let id = self.next_id();
-        self.actor.do_send(actor::Subscribe { id, request: request.clone(), feed });
-        WatchStream::new(Self::clone(self), id, intake, &request)
+        WatchStream::start(Self::clone(self), request)
     }
 
     fn request_progress(&self) {

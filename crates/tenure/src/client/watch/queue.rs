@@ -54,8 +54,17 @@ impl Feed {
         }
     }
 
+    /// A subscriber who waits is woken to hear that its watch is paused: it may have taken
+    /// something that nobody was told of.
     pub(super) fn state(&self, state: State) {
-        lock(&self.0).state = state;
+        let waker = {
+            let mut queue = lock(&self.0);
+            queue.state = state;
+            (state == State::Paused).then(|| queue.waker.take()).flatten()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 }
 

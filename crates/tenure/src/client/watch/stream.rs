@@ -18,8 +18,8 @@ use tenure_core::{
 
 use super::{
     WatchCalls, WatchRequest,
-    actor::{Consumed, Unsubscribe},
-    queue::Intake,
+    actor::{Consumed, Subscribe, Unsubscribe},
+    queue::{Intake, queue},
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -118,16 +118,12 @@ pub struct WatchStream {
 }
 
 impl WatchStream {
-    pub(super) fn new(
-        calls: Arc<WatchCalls>,
-        id: u64,
-        intake: Intake,
-        request: &WatchRequest,
-    ) -> Self {
+    /// Subscribes, unless the request asks for what cannot be.
+    pub(super) fn start(calls: Arc<WatchCalls>, request: WatchRequest) -> Self {
+        let id = calls.next_id();
+        let (feed, intake) = queue();
         let limit = request.limit();
-        let timeout = request.timeout.unwrap_or(calls.transport.shared.config.read_timeout);
-        Self {
-            calls,
+        let stream = Self {
             id,
             intake,
             created: None,
@@ -135,10 +131,15 @@ impl WatchStream {
             report_at: Weight { events: limit.events / 4, bytes: limit.bytes / 4 },
             created_notify: request.created_notify,
             ahead: None,
-            timeout,
+            timeout: request.timeout.unwrap_or(calls.transport.shared.config.read_timeout),
             refused: request.check().err(),
             ended: false,
+            calls,
+        };
+        if stream.refused.is_none() {
+            stream.calls.actor.do_send(Subscribe { id, request, feed });
         }
+        stream
     }
 
     /// Waits until a server has accepted the watch, and answers with the store's revision then;
@@ -201,9 +202,16 @@ impl WatchStream {
         if let Some(error) = self.refused.take() {
             return Poll::Ready(Some(Err(self.end(error))));
         }
-        let Some(item) = std::task::ready!(self.intake.poll(cx)) else {
-            let error = self.calls.transport.gone("watch");
-            return Poll::Ready(Some(Err(self.end(error))));
+        let item = match self.intake.poll(cx) {
+            Poll::Ready(Some(item)) => item,
+            Poll::Ready(None) => {
+                let error = self.calls.transport.gone("watch");
+                return Poll::Ready(Some(Err(self.end(error))));
+            }
+            Poll::Pending => {
+                self.drained();
+                return Poll::Pending;
+            }
         };
         self.consume(item.weight());
         let response = match item {
@@ -238,9 +246,21 @@ impl WatchStream {
         let due = self.consumed.events > self.report_at.events
             || self.consumed.bytes > self.report_at.bytes;
         if due {
-            let weight = std::mem::take(&mut self.consumed);
-            self.calls.actor.do_send(Consumed { id: self.id, weight });
+            self.report();
         }
+    }
+
+    /// Nothing more is queued. A paused watch goes on only once the registry knows that: what did
+    /// not fit may need all the room there is.
+    fn drained(&mut self) {
+        if self.consumed != Weight::ZERO && self.intake.state() == Some(State::Paused) {
+            self.report();
+        }
+    }
+
+    fn report(&mut self) {
+        let weight = std::mem::take(&mut self.consumed);
+        self.calls.actor.do_send(Consumed { id: self.id, weight });
     }
 }
 
