@@ -168,7 +168,7 @@ async fn leases_are_listed_in_the_order_they_were_granted() {
 async fn an_id_can_be_chosen_once_negative_ones_too() {
     on_each_server(async |etcd| {
         let (cluster, client) = one_member(&etcd).await;
-        for id in [1, i64::MAX, -10, i64::MIN] {
+        for id in [1, i64::MAX, i64::MIN, -10] {
             let id = LeaseId::new(id).unwrap();
             assert_eq!(client.lease_grant(MINUTE).id(id).await.unwrap().id, id);
             let error = client.lease_grant(MINUTE).id(id).await.unwrap_err();
@@ -178,10 +178,10 @@ async fn an_id_can_be_chosen_once_negative_ones_too() {
         }
         cluster.kill(0).unwrap();
         cluster.restart(0).await.unwrap();
-        let negative = LeaseId::new(i64::MIN).unwrap();
+        let negative = LeaseId::new(-10).unwrap();
+        assert_eq!(client.lease_keep_alive_once(negative).await.unwrap(), MINUTE);
         client.lease_revoke(negative).await.unwrap();
         assert!(!is_there(&client, "key").await, "the last put moved the key to this lease");
-        assert_eq!(client.leases().await.unwrap().leases.len(), 3);
     })
     .await;
 }
@@ -335,6 +335,56 @@ async fn calls_in_flight_end_with_the_client() {
         for error in timeout(SOON, ends).await.expect("nothing hangs") {
             assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn with_users_a_lease_obeys_only_who_may_write_its_keys_and_expires_all_the_same() {
+    on_each_server(async |etcd| {
+        let cluster = Cluster::builder(&etcd).fast(true).flag("--bcrypt-cost=4");
+        let cluster = cluster.start().await.unwrap();
+        for step in [
+            "user add root:pw",
+            "role add root",
+            "user grant-role root root",
+            "user add alice:pw",
+            "role add a",
+            "role grant-permission --prefix=true a readwrite a/",
+            "user grant-role alice a",
+            "auth enable",
+        ] {
+            let words: Vec<_> = step.split(' ').collect();
+            let output = cluster.etcdctl(&words).await.unwrap();
+            assert!(output.status.success(), "etcdctl {step}: {output:?}");
+        }
+        let connect = |user| Client::builder(cluster.endpoints()).user(user, "pw").connect();
+        let (root, alice) = (connect("root").await.unwrap(), connect("alice").await.unwrap());
+        let foreign = root.lease_grant(MINUTE).await.unwrap().id;
+        root.put("b", "value").lease(foreign).await.unwrap();
+        // Bound to it, her key would go with a key that she may not delete.
+        let attach = alice.put("a/k", "value").lease(foreign).await.unwrap_err();
+        let revoke = alice.lease_revoke(foreign).await.unwrap_err();
+        for error in [attach, revoke] {
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        }
+        assert!(is_there(&root, "b").await);
+
+        let own = alice.lease_grant(seconds(2)).await.unwrap();
+        alice.put("a/k", "value").lease(own.id).await.unwrap();
+        let kept = alice.lease_keep_alive(&own).await.unwrap();
+        let before = kept.deadline();
+        eventually(SOON, "it is renewed", async || kept.deadline() > before + own.ttl).await;
+        assert!(is_there(&alice, "a/k").await);
+        drop(kept);
+        eventually(SOON, "it expires", async || !is_there(&alice, "a/k").await).await;
+
+        let own = alice.lease_grant(MINUTE).await.unwrap().id;
+        alice.put("a/k", "value").lease(own).await.unwrap();
+        alice.lease_revoke(own).await.unwrap();
+        assert!(!is_there(&alice, "a/k").await);
+        root.lease_revoke(foreign).await.unwrap();
+        assert!(!is_there(&root, "b").await);
     })
     .await;
 }

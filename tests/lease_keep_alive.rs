@@ -468,3 +468,83 @@ async fn leases_made_and_revoked_around_a_loss_of_quorum_succeed_or_time_out() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_handle_of_a_life_that_is_over_does_not_end_the_next() {
+    on_each_server(async |etcd| {
+        let (_cluster, proxy, client, direct) = behind_a_proxy(&etcd).await;
+        let short = client.lease_grant(seconds(2)).await.unwrap();
+        let mut kept = client.lease_keep_alive(&short).await.unwrap();
+        // Lost here by the deadline, and there too: one of the same id is made anew.
+        proxy.pause();
+        assert_eq!(timeout(SOON, kept.lost()).await.unwrap(), LossReason::Expired);
+        eventually(SOON, "the server gave it up", async || {
+            let found = direct.lease_time_to_live(short.id).await.unwrap();
+            found.remaining.is_none()
+        })
+        .await;
+        proxy.pass();
+        direct.lease_grant(seconds(2)).id(short.id).await.unwrap();
+        // Only now is the old handle dropped.
+        kept = timeout(SOON, client.lease_keep_alive(short.id)).await.unwrap().unwrap();
+        let mut states = kept.states();
+        assert_eq!(states.next().await, Some(LeaseState::Healthy));
+        let stays = timeout(seconds(4), states.next()).await;
+        assert!(stays.is_err(), "it is renewed: {stays:?}");
+        assert!(kept.is_held());
+        drop(kept);
+        let last = timeout(SOON, states.next()).await.unwrap();
+        assert_eq!(last, Some(lost(LossReason::Dropped)), "whoever listens is told");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_keep_alive_that_is_given_up_at_any_moment_keeps_nothing() {
+    on_each_server(async |etcd| {
+        let (cluster, client) = start(&etcd, 1).await;
+        // Dropped after each number of polls, until it is ready by then.
+        for polls in 0.. {
+            let grant = client.lease_grant(seconds(1)).await.unwrap();
+            let mut keeping = Box::pin(client.lease_keep_alive(grant.id));
+            let mut ready = false;
+            for _ in 0..polls {
+                ready = (&mut keeping).now_or_never().is_some();
+                if ready {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(keeping);
+            eventually(SOON, "the lease ends by itself", async || {
+                client.lease_time_to_live(grant.id).await.unwrap().remaining.is_none()
+            })
+            .await;
+            if ready || polls == 5 {
+                break;
+            }
+        }
+        drop(cluster);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_old_grant_is_asked_for_rather_than_taken_for_lost() {
+    on_each_server(async |etcd| {
+        let (_cluster, client) = start(&etcd, 1).await;
+        let grant = client.lease_grant(seconds(2)).await.unwrap();
+        let first = client.lease_keep_alive(&grant).await.unwrap();
+        // Kept beyond the deadline that the grant alone would give it.
+        let renewed = first.deadline();
+        eventually(SOON, "it outlives its grant", async || {
+            first.deadline() > renewed && client.clock().now() > renewed
+        })
+        .await;
+        drop(first);
+        let again = client.lease_keep_alive(&grant).await.unwrap();
+        assert_eq!(again.state(), LeaseState::Healthy);
+        assert!(again.is_held());
+    })
+    .await;
+}

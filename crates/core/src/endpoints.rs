@@ -72,6 +72,13 @@ impl Endpoints {
         Self { members: vec![Member { state: State::Healthy, probing: false }; count] }
     }
 
+    /// The same after a change of the list: for each endpoint, where it was in the old one.
+    pub fn rearranged(&self, before: &[Option<usize>]) -> Self {
+        let old = |place: &Option<usize>| place.and_then(|place| self.members.get(place).copied());
+        let unknown = Member { state: State::Healthy, probing: false };
+        Self { members: before.iter().map(|place| old(place).unwrap_or(unknown)).collect() }
+    }
+
     /// Takes in what became of a call. True when the rotation changed.
     pub fn handle_report(&mut self, now: Moment, endpoint: usize, report: Report) -> bool {
         let Some(member) = self.members.get_mut(endpoint) else { return false };
@@ -155,6 +162,13 @@ mod tests {
         assert_eq!(endpoints.poll_probe(at(500)), None, "one probe at a time");
         assert!(endpoints.handle_probe(at(6), 1, true));
         assert_eq!(endpoints.rotation(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn an_endpoint_that_stays_in_the_list_keeps_its_name() {
+        let mut endpoints = Endpoints::new(2);
+        endpoints.handle_report(at(0), 1, Report::Silent);
+        assert_eq!(endpoints.rearranged(&[Some(1), None, Some(0)]).rotation(), [1, 2]);
     }
 
     #[test]

@@ -67,11 +67,21 @@ pub(crate) struct Endpoint {
 }
 
 const ETCD_PORT: u16 = 2379;
+/// Beyond this a time limit is none, and the arithmetic of others overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Less, and a watch could never get past one big answer.
+const LEAST_RECEIVED: usize = 4 * 1024 * 1024;
 
 impl Endpoint {
     /// `http://host:port`, `https://host:port`, `host:port` or `host`; the port is 2379 and the
     /// scheme the one that fits the TLS setting where they are not given, a path is dropped.
     pub(crate) fn parse(text: &str, tls: bool) -> Result<Self> {
+        if text.contains('@') {
+            return Err(Error::invalid(
+                "endpoints",
+                "an endpoint carries no user; set user and password on the builder",
+            ));
+        }
         let bad = |rule: String| Error::invalid("endpoints", format!("{text:?}: {rule}"));
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
@@ -85,12 +95,6 @@ impl Endpoint {
             return Err(bad("https needs TLS: set it on the builder (feature `tls`)".into()));
         }
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        if authority.contains('@') {
-            return Err(Error::invalid(
-                "endpoints",
-                "an endpoint carries no user; set user and password on the builder",
-            ));
-        }
         let authority: http::uri::Authority =
             authority.parse().map_err(|error| bad(format!("no host and port: {error}")))?;
         let host = authority.host();
@@ -195,8 +199,8 @@ impl ClientBuilder {
         self
     }
 
-    /// The largest answer that is accepted, in bytes. 2 GiB by default: etcd sends answers of any
-    /// size.
+    /// The largest answer that is accepted, in bytes. 2 GiB by default, and 4 MiB at least: etcd
+    /// sends answers of any size. A larger one is [`ErrorKind::Protocol`](crate::ErrorKind).
     pub fn max_receive_bytes(mut self, bytes: usize) -> Self {
         self.config.max_receive_bytes = bytes;
         self
@@ -222,7 +226,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Counts deadlines on `clock`: [`Clock::tokio`] in tests that pause the time.
+    /// Counts deadlines on `clock`: [`Clock::tokio`] in tests that pause the time, which need
+    /// [`local`](Self::local) too: the time of the client's own thread cannot be paused.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.config.clock = clock;
         self
@@ -231,7 +236,8 @@ impl ClientBuilder {
     /// Runs the client's actors and connections on the actix arbiter that
     /// [`connect`](Self::connect) is called on, in place of a thread of their own.
     ///
-    /// The arbiter must not be blocked: leases are renewed there.
+    /// The arbiter must not be blocked: leases are renewed there. When it ends, so does the client.
+    /// Call it from the arbiter's own task, not from one that `tokio::spawn` made.
     pub fn current_arbiter(mut self) -> Self {
         self.config.place = Place::CurrentArbiter;
         self
@@ -241,7 +247,8 @@ impl ClientBuilder {
     /// [`connect`](Self::connect) is called on: nothing crosses a thread, which is the fastest
     /// path. Calls may still come from anywhere. Outside a `LocalSet` tokio panics.
     ///
-    /// The set must keep running, and not be blocked: leases are renewed there.
+    /// The set must keep running, and not be blocked: leases are renewed there. When it ends, so
+    /// does the client; its runtime must not end before it.
     pub fn local(mut self) -> Self {
         self.config.place = Place::Local;
         self
@@ -272,7 +279,8 @@ impl ClientBuilder {
         config.endpoints =
             endpoints.iter().map(|text| Endpoint::parse(text, tls)).collect::<Result<_>>()?;
         for (field, span) in [
-            ("request_timeout", config.read_timeout.min(config.write_timeout)),
+            ("request_timeout", config.read_timeout),
+            ("request_timeout", config.write_timeout),
             ("attempt_timeout", config.attempt_timeout),
             ("connect_timeout", config.connect_timeout),
             ("keep_alive_time", config.keep_alive_time),
@@ -281,6 +289,13 @@ impl ClientBuilder {
             if span.is_zero() {
                 return Err(Error::invalid(field, "must be longer than nothing"));
             }
+            if span > LONGEST {
+                return Err(Error::invalid(field, "must not be longer than a year"));
+            }
+        }
+        if config.max_receive_bytes < LEAST_RECEIVED {
+            let rule = format!("must be {LEAST_RECEIVED} at least: etcd parts answers at 2 MiB");
+            return Err(Error::invalid("max_receive_bytes", rule));
         }
         if let Some(credentials) = &config.credentials
             && (credentials.user.is_empty() || credentials.password.is_empty())
@@ -293,7 +308,10 @@ impl ClientBuilder {
 
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientBuilder").field("endpoints", &self.endpoints).finish_non_exhaustive()
+        // A password may have been put where it does not belong.
+        let after_user = |text: &String| text.rsplit('@').next().unwrap_or_default().to_owned();
+        let endpoints: Vec<_> = self.endpoints.iter().map(after_user).collect();
+        f.debug_struct("ClientBuilder").field("endpoints", &endpoints).finish_non_exhaustive()
     }
 }
 
@@ -322,6 +340,8 @@ mod tests {
             ("ftp://etcd", "scheme"),
             ("https://etcd", "TLS"),
             ("http://user:secret@etcd", "no user"),
+            ("https://user:secret@etcd", "no user"),
+            ("ftp://user:secret@etcd", "no user"),
             ("http://a b", "no host"),
         ] {
             let error = Endpoint::parse(text, false).err().unwrap_or_else(|| panic!("{text}"));

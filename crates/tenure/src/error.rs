@@ -47,7 +47,7 @@ pub enum ErrorKind {
     /// A write was sent and no answer came back: it may or may not have been applied, now or a
     /// little later. Read before writing again.
     Indeterminate,
-    /// A read got no answer in time. Nothing was applied: reads apply nothing.
+    /// What applies nothing (a read, a sign-in, a renewal) got no answer in time.
     Timeout,
     /// An answer could not be decoded, or broke the rules of the protocol; the connection it came
     /// on was dropped.

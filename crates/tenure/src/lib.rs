@@ -65,8 +65,8 @@ mod wire;
 pub mod wire;
 
 pub use tenure_core::{
-    EtcdError, Event, EventKind, Key, KeyRange, KeyValue, LeaseId, Moment, RangeEnd, Revision,
-    Value, prefix_end,
+    BadRange, EtcdError, Event, EventKind, Key, KeyRange, KeyValue, LeaseId, Moment, RangeEnd,
+    Revision, Value, prefix_end, retry::Code,
 };
 
 #[cfg(feature = "tls")]

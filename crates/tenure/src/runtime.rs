@@ -3,14 +3,16 @@
 use std::{
     future::Future,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, fut::wrap_future};
 use futures::future;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
+    task::AbortHandle,
 };
 
 use crate::{
@@ -23,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Held by every handle, stream and call of a client; the last one ends what they all share.
 pub(crate) struct Alive {
-    closing: watch::Sender<bool>,
+    close: Close,
     /// Kept by the thread's runtime: it must outlive the timers of calls in flight.
     _thread: Option<oneshot::Sender<()>>,
 }
@@ -31,13 +33,51 @@ pub(crate) struct Alive {
 impl Alive {
     /// Asks the actors to end; what is in flight ends with them.
     pub(crate) fn close(&self) {
-        self.closing.send_replace(true);
+        self.close.now();
     }
 }
 
-impl Drop for Alive {
+/// Closes the client when it is dropped.
+///
+/// The owner of the connections holds one too: when the place that a client runs in ends before
+/// the client does, its handles say that it is closed.
+#[derive(Clone)]
+pub(crate) struct Close {
+    flag: watch::Sender<bool>,
+    tasks: Tasks,
+}
+
+impl Close {
+    fn now(&self) {
+        self.flag.send_replace(true);
+        self.tasks.abort();
+    }
+}
+
+impl Drop for Close {
     fn drop(&mut self) {
-        self.close();
+        self.now();
+    }
+}
+
+/// The tasks of the client's connections, ended with it.
+#[derive(Clone, Default)]
+struct Tasks(Arc<Mutex<Vec<AbortHandle>>>);
+
+impl Tasks {
+    fn add(&self, task: AbortHandle) {
+        let mut tasks = self.lock();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task);
+    }
+
+    fn abort(&self) {
+        self.lock().drain(..).for_each(|task| task.abort());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
+        // Nothing in here can panic while it is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,6 +104,7 @@ impl Closing {
 #[derive(Clone)]
 pub(crate) struct Executor {
     place: Spawn,
+    tasks: Tasks,
     closing: Closing,
 }
 
@@ -77,15 +118,24 @@ type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl hyper::rt::Executor<Task> for Executor {
     fn execute(&self, task: Task) {
-        let closing = self.closing.clone();
-        let task = async move {
-            future::select(task, pin!(closing.wait())).await;
+        let task = match &self.place {
+            Spawn::On(handle) => handle.spawn(task),
+            Spawn::Local => tokio::task::spawn_local(task),
         };
-        match &self.place {
-            Spawn::On(handle) => drop(handle.spawn(task)),
-            Spawn::Local => drop(tokio::task::spawn_local(task)),
+        self.tasks.add(task.abort_handle());
+        // The client may have closed between the two.
+        if self.closing.is_closing() {
+            self.tasks.abort();
         }
     }
+}
+
+/// Ends an actor when its client closes.
+pub(crate) fn stop_at_close<A>(closing: Closing, ctx: &mut Context<A>)
+where
+    A: Actor<Context = Context<A>>,
+{
+    ctx.spawn(wrap_future(closing.wait()).map(|(), _, ctx: &mut Context<A>| ctx.stop()));
 }
 
 /// What a client is started with, in the place where it runs.
@@ -93,6 +143,7 @@ pub(crate) struct Ground {
     pub(crate) handle: Handle,
     pub(crate) executor: Executor,
     pub(crate) closing: Closing,
+    pub(crate) close: Close,
     pub(crate) running: Running,
 }
 
@@ -110,7 +161,8 @@ where
     T: Send + 'static,
     F: FnOnce(Ground) -> Result<T> + Send + 'static,
 {
-    let (close, closing) = watch::channel(false);
+    let (flag, closing) = watch::channel(false);
+    let close = Close { flag, tasks: Tasks::default() };
     let (running, ended) = mpsc::channel(1);
     let closing = Closing(closing);
     match place {
@@ -127,9 +179,10 @@ where
                 Place::Local => Spawn::Local,
                 _ => Spawn::On(handle.clone()),
             };
-            let executor = Executor { place: spawn, closing: closing.clone() };
-            let parts = start(Ground { handle, executor, closing, running })?;
-            let alive = Arc::new(Alive { closing: close, _thread: None });
+            let executor =
+                Executor { place: spawn, tasks: close.tasks.clone(), closing: closing.clone() };
+            let parts = start(Ground { handle, executor, closing, close: close.clone(), running })?;
+            let alive = Arc::new(Alive { close, _thread: None });
             Ok(Started { parts, alive, ended })
         }
     }
@@ -141,7 +194,7 @@ fn on_an_arbiter() -> bool {
 }
 
 async fn on_a_thread<T, F>(
-    close: watch::Sender<bool>,
+    close: Close,
     closing: Closing,
     running: Running,
     ended: mpsc::Receiver<()>,
@@ -153,15 +206,18 @@ where
 {
     let (ready, started) = oneshot::channel();
     let (unused, all_dropped) = oneshot::channel::<()>();
+    let owners = close.clone();
     std::thread::Builder::new()
         .name("tenure".into())
         .spawn(move || {
             actix::System::new().block_on(async move {
                 let handle = Handle::current();
                 let place = Spawn::On(handle.clone());
-                let executor = Executor { place, closing: closing.clone() };
+                let executor =
+                    Executor { place, tasks: owners.tasks.clone(), closing: closing.clone() };
                 // If nobody waits any more, `all_dropped` resolves at once.
-                let _ = ready.send(start(Ground { handle, executor, closing, running }));
+                let _ =
+                    ready.send(start(Ground { handle, executor, closing, close: owners, running }));
                 // Calls in flight have timers here, and hold what this waits for.
                 let _ = all_dropped.await;
                 // One turn for the actors to hear that the client is closing.
@@ -172,7 +228,7 @@ where
             Error::new(ErrorKind::Internal, "connect", "no thread for the client's actors")
                 .because(error)
         })?;
-    let alive = Arc::new(Alive { closing: close, _thread: Some(unused) });
+    let alive = Arc::new(Alive { close, _thread: Some(unused) });
     let parts = started.await.map_err(|_| Error::actor_gone("connect"))??;
     Ok(Started { parts, alive, ended })
 }

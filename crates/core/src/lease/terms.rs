@@ -32,13 +32,24 @@ pub fn local_deadline(sent_at: Moment, ttl: Duration) -> Moment {
 
 /// When to renew next: a third of the TTL after the send, less up to a tenth of that.
 ///
-/// The tenth spreads leases that were granted together. It is taken from the id, so that it
-/// needs no source of randomness.
+/// The tenth spreads leases that were granted together over the two to four slots in it. It is
+/// taken from the id, so that it needs no source of randomness. What is due in the same slot is
+/// written together: each wake-up costs more than the renewals.
 pub(super) fn next_renewal(id: LeaseId, sent_at: Moment, ttl: Duration) -> Moment {
     // Multiplying by 2^64 / golden ratio scatters neighbouring ids over the whole range.
     let scatter = (id.get() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
     let third = ttl.as_nanos() / 3;
-    sent_at + span(third - ((third * u128::from(scatter)) >> 32) / 10)
+    let due = sent_at + span(third - ((third * u128::from(scatter)) >> 32) / 10);
+    let slot = slot(ttl);
+    let begin = due - Duration::from_nanos(due.as_nanos() % slot);
+    let too_early = begin.since(sent_at).as_nanos() < third - third / 10;
+    if too_early { begin + Duration::from_nanos(slot) } else { begin }
+}
+
+/// The length of a slot in nanoseconds: a power of two, so that different TTLs share them.
+fn slot(ttl: Duration) -> u64 {
+    let most = (ttl / 60).as_nanos().max(1);
+    1 << most.ilog2().min(29)
 }
 
 fn span(nanos: u128) -> Duration {

@@ -115,7 +115,8 @@ impl Registry {
 
     /// Asks the server, once, how far it is; at the latest when a watch is live again.
     pub fn request_progress(&mut self) {
-        self.progress = true;
+        // Without a watch there is nobody to answer.
+        self.progress = !self.watches.is_empty();
     }
 
     /// A new stream takes requests from now on; whether the server has said anything on it does

@@ -22,8 +22,7 @@ struct Open<Q> {
     outgoing: Outgoing<Q>,
     reader: SpawnHandle,
     link: Arc<Link>,
-    token: u64,
-    since: Moment,
+    token: (u64, Moment),
 }
 
 impl<Q> Conversation<Q> {
@@ -50,9 +49,9 @@ impl<Q> Conversation<Q> {
         self.not_before
     }
 
-    /// The token that the open stream was opened with, and when that was.
+    /// The generation of the token that the open stream was opened with, and when it was fetched.
     pub(crate) fn opened_with(&self) -> Option<(u64, Moment)> {
-        self.open.as_ref().map(|open| (open.token, open.since))
+        self.open.as_ref().map(|open| open.token)
     }
 
     /// The number that the next stream will have.
@@ -63,14 +62,13 @@ impl<Q> Conversation<Q> {
     /// Takes over a stream that was opened, read by `reader`.
     pub(crate) fn opened(
         &mut self,
-        now: Moment,
         outgoing: Outgoing<Q>,
         link: Arc<Link>,
-        token: u64,
+        token: (u64, Moment),
         reader: SpawnHandle,
     ) {
         self.number += 1;
-        self.open = Some(Open { outgoing, reader, link, token, since: now });
+        self.open = Some(Open { outgoing, reader, link, token });
     }
 
     /// Queues a request. False when the connection does not take any: the stream is of no use.

@@ -1,10 +1,9 @@
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 
-use super::connection::stop_at_close;
 use crate::{
     error::Result,
     ops::{CallOptions, Op, OpResponse},
-    runtime::{Closing, Running},
+    runtime::{Closing, Running, stop_at_close},
     transport::Transport,
 };
 

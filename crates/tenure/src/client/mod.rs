@@ -1,6 +1,5 @@
 //! The client: handles that any task may hold, over the actors of one connection.
 
-pub(crate) mod connection;
 mod conversation;
 pub(crate) mod kv;
 mod lease;
@@ -21,7 +20,6 @@ use tenure_core::{Key, KeyRange, LeaseId, Revision};
 use tokio::sync::{mpsc, oneshot, watch as latest};
 
 use self::{
-    connection::{Connection, SetEndpoints, first_route},
     kv::KvActor,
     lease::{LeaseActor, LeaseCalls},
     watch::{WatchActor, WatchCalls},
@@ -42,10 +40,14 @@ use crate::{
         Txn, Via,
     },
     runtime::{self, Ground},
-    transport::{Shared, Transport},
+    transport::{
+        Shared, Transport,
+        connection::{Connection, SetEndpoints, first_route},
+    },
 };
 
-/// What can be done with the key space: the seam that layers stack on.
+/// What can be done with the key space: the seam that layers stack on. For the layers of this
+/// crate; a [`Client`] cannot be made of another one yet.
 pub trait Kv: Send + Sync + 'static {
     /// Does one operation. The future does nothing until it is polled; dropping it gives up.
     fn execute(&self, op: Op, options: CallOptions) -> BoxFuture<'static, Result<OpResponse>>;
@@ -108,7 +110,7 @@ struct Parts {
 }
 
 fn start_actors(config: Config, ground: Ground) -> Result<Parts> {
-    let Ground { handle, executor, closing, running } = ground;
+    let Ground { handle, executor, closing, close, running } = ground;
     let config = Arc::new(config);
     let (publish, route) =
         latest::channel(Arc::new(first_route(&config.endpoints, &config, &executor)?));
@@ -123,8 +125,14 @@ fn start_actors(config: Config, ground: Ground) -> Result<Parts> {
     });
     // An actor must not keep the thread that it runs on.
     let transport = Transport::new(Arc::clone(&shared), None);
-    let connection =
-        Connection::new(transport.clone(), executor, closing.clone(), running.clone(), publish);
+    let connection = Connection::new(
+        transport.clone(),
+        executor,
+        closing.clone(),
+        close,
+        running.clone(),
+        publish,
+    );
     actix::Context::with_receiver(rx).run(connection);
     let kv = KvActor::new(transport.clone(), closing.clone(), running.clone()).start();
     let lease = LeaseActor::new(transport.clone(), closing.clone(), running.clone()).start();
@@ -256,7 +264,10 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a TTL of nothing, or above 9,000,000,000 s.
+    /// `InvalidInput` for a TTL of nothing, or above 9,000,000,000 s; `Refused` with what etcd says
+    /// (a chosen id that is taken, a full database); `Timeout` or `Unavailable` if no member
+    /// answered. A grant whose answer was lost is made once all the same: the client chooses the
+    /// id.
     pub fn lease_grant(&self, ttl: Duration) -> Grant {
         Grant::new(&self.leases, ttl)
     }
@@ -313,8 +324,9 @@ impl Client {
         route.links.iter().map(|link| link.name().to_string()).collect()
     }
 
-    /// Uses these endpoints from now on. Calls in flight end where they are; connections to
-    /// endpoints that stay are kept.
+    /// Uses these endpoints from now on. Calls in flight, and the streams of watches and leases,
+    /// stay where they are until they end or fail; connections to endpoints that stay are kept,
+    /// and what is known of their health. Cancel safe: once polled it is done, answered or not.
     ///
     /// # Errors
     ///
@@ -359,8 +371,10 @@ impl Client {
 
     /// Ends the client for all its clones: watches end with [`Closed`](crate::ErrorKind::Closed),
     /// calls in flight too, and a write that may have arrived as
-    /// [`Indeterminate`](crate::ErrorKind::Indeterminate). Waits, for a second at most, until
-    /// nothing of it runs any more. Again is fine.
+    /// [`Indeterminate`](crate::ErrorKind::Indeterminate). Waits, for a second at most, until its
+    /// actors have ended; a second `close` does not. The thread ends with the last handle.
+    ///
+    /// Cancel safe: once polled the client is closed, waited for or not.
     pub async fn close(&self) {
         let transport = &self.core.transport;
         if let Some(alive) = transport.alive() {

@@ -105,10 +105,11 @@ fn describe(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// A token, and how many were fetched before it.
+/// A token, when it was fetched, and how many were before it.
 #[derive(Clone)]
 pub(crate) struct Token {
     pub(crate) generation: u64,
+    pub(crate) since: Moment,
     pub(crate) value: Option<MetadataValue<Ascii>>,
 }
 

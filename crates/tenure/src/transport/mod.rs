@@ -4,6 +4,7 @@
 
 mod cluster;
 mod codec;
+pub(crate) mod connection;
 mod connector;
 mod kv;
 pub(crate) mod lease;
@@ -35,7 +36,10 @@ use tenure_core::{
     retry::{Attempts, Origin, Policy, Step, Verdict, classify},
 };
 use tokio::{runtime::Handle, sync::watch as latest};
-use tonic::{Status, metadata::MetadataValue};
+use tonic::{
+    Status,
+    metadata::{Ascii, MetadataValue},
+};
 
 pub use self::connector::{Connector, Io, Tcp};
 pub(crate) use self::stream::{Incoming, Outgoing};
@@ -43,11 +47,11 @@ pub(crate) use self::stream::{Incoming, Outgoing};
 pub use self::tls::Tls;
 use self::{
     codec::Protobuf,
+    connection::{Connection, Heard, RefreshToken},
     link::{Link, Route, Token},
     rpc::Rpc,
 };
 use crate::{
-    client::connection::{Connection, Heard, RefreshToken},
     config::Config,
     error::{Error, ErrorKind, Result},
     ops::CallOptions,
@@ -132,6 +136,12 @@ impl Transport {
         tokio::time::sleep(span)
     }
 
+    /// Sleeps, but not beyond the closing of the client: its runtime may end then.
+    async fn pause(&self, span: Duration) {
+        let closing = pin!(self.shared.closing.clone().wait());
+        let _ = future::select(closing, pin!(self.sleep(span))).await;
+    }
+
     pub(crate) async fn call<Q, A>(
         &self,
         rpc: &'static Rpc<Q, A>,
@@ -201,7 +211,9 @@ impl Transport {
             let give_up = |failed: Failed| self.give_up(rpc, &link, failed);
             match attempts.handle_failure(self.now(), failed.verdict) {
                 Step::GiveUp => return Err(give_up(failed)),
-                Step::RefreshToken if config.credentials.is_none() => return Err(give_up(failed)),
+                Step::RefreshToken if rpc.anonymous || config.credentials.is_none() => {
+                    return Err(give_up(failed));
+                }
                 Step::RefreshToken => {
                     let refresh = pin!(self.refresh_token(rpc.name, route.token.generation));
                     match self.within(attempts.rest(self.now()), refresh).await {
@@ -213,7 +225,7 @@ impl Transport {
                     *repeated |= failed.origin != Origin::NotSent;
                     tried.push(link);
                     if !pause.is_zero() {
-                        self.sleep(pause).await;
+                        self.pause(pause).await;
                     }
                 }
             }
@@ -241,16 +253,21 @@ impl Transport {
         patience: Duration,
         attempt: impl Future<Output = Result<A, Failed>>,
     ) -> Result<A, Failed> {
-        let mut attempt = pin!(attempt);
         let before = link.before();
         let sent_at = self.now();
         let mut under_way = UnderWay { transport: self, link, since: sent_at, over: false };
         let first = patience.min(self.shared.config.attempt_timeout);
-        let mut result = self.within(first, attempt.as_mut()).await;
-        if result.is_none() && patience > first {
-            self.report(link, Report::Slow);
-            result = self.within(patience - first, attempt.as_mut()).await;
-        }
+        // The attempt ends with this block: what it did not send by then it never will.
+        let result = {
+            let mut attempt = pin!(attempt);
+            let mut result = self.within(first, attempt.as_mut()).await;
+            // Where there is no connection yet another member is the better bet.
+            if result.is_none() && patience > first && link.was_open_since(&before) {
+                self.report(link, Report::Slow);
+                result = self.within(patience - first, attempt.as_mut()).await;
+            }
+            result
+        };
         under_way.over = true;
         match result {
             Some(Ok(answer)) => {
@@ -309,6 +326,7 @@ impl Transport {
     {
         let before = link.before();
         let mut grpc = link.grpc(&self.shared.config);
+        let token = token.value.as_ref().filter(|_| !rpc.anonymous);
         let request = self.dress(tonic::Request::new(request), token, options);
         let result = match grpc.ready().await {
             Ok(()) => grpc.unary(request, rpc.path(), Protobuf::default()).await,
@@ -327,12 +345,12 @@ impl Transport {
     fn dress<Q>(
         &self,
         mut request: tonic::Request<Q>,
-        token: &Token,
+        token: Option<&MetadataValue<Ascii>>,
         options: &CallOptions,
     ) -> tonic::Request<Q> {
         let metadata = request.metadata_mut();
         metadata.insert("client-api-version", MetadataValue::from_static(API_VERSION));
-        if let Some(token) = &token.value {
+        if let Some(token) = token {
             metadata.insert("token", token.clone());
         }
         if options.require_leader {

@@ -13,16 +13,19 @@ pub(crate) struct Rpc<Q, A> {
     path: &'static str,
     /// Whether doing it twice is as good as once.
     pub(crate) repeatable: bool,
+    /// Whether it goes without a token: etcd refuses a dead one even where a fresh one is asked
+    /// for, and whoever fetches one must not wait for one.
+    pub(super) anonymous: bool,
     messages: PhantomData<fn(Q) -> A>,
 }
 
 impl<Q, A> Rpc<Q, A> {
     const fn repeatable(name: &'static str, path: &'static str) -> Self {
-        Self { name, path, repeatable: true, messages: PhantomData }
+        Self { name, path, repeatable: true, anonymous: false, messages: PhantomData }
     }
 
     const fn once(name: &'static str, path: &'static str) -> Self {
-        Self { name, path, repeatable: false, messages: PhantomData }
+        Self { name, path, repeatable: false, anonymous: false, messages: PhantomData }
     }
 
     pub(super) fn path(&self) -> PathAndQuery {
@@ -60,7 +63,7 @@ pub(crate) static LEASE_KEEP_ALIVE: Rpc<pb::LeaseKeepAliveRequest, pb::LeaseKeep
     Rpc::once("lease keep alive", "/etcdserverpb.Lease/LeaseKeepAlive");
 
 pub(crate) static AUTHENTICATE: Rpc<pb::AuthenticateRequest, pb::AuthenticateResponse> =
-    Rpc::repeatable("sign in", "/etcdserverpb.Auth/Authenticate");
+    Rpc { anonymous: true, ..Rpc::repeatable("sign in", "/etcdserverpb.Auth/Authenticate") };
 
 pub(crate) static MEMBER_LIST: Rpc<pb::MemberListRequest, pb::MemberListResponse> =
     Rpc::repeatable("member list", "/etcdserverpb.Cluster/MemberList");

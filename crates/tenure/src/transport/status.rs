@@ -17,6 +17,9 @@ const SENSELESS: [&str; 4] = [
     "Error decompressing",
 ];
 
+/// How tonic begins what it says of an answer above `max_receive_bytes`.
+const TOO_LARGE: &str = "Error, decoded message length too large";
+
 /// Finds out who made a status. tonic makes some itself; only their sources tell.
 pub(super) fn origin(status: &Status) -> Origin {
     if status.source().is_none() {
@@ -72,6 +75,7 @@ pub(super) fn error(
         _ => None,
     };
     let kind = match (origin, verdict) {
+        _ if status.message().starts_with(TOO_LARGE) => ErrorKind::Protocol,
         (Origin::Garbled, _) => ErrorKind::Protocol,
         (_, Verdict::Indeterminate) => ErrorKind::Indeterminate,
         (Origin::NotSent, _) => ErrorKind::Unavailable,

@@ -6,7 +6,7 @@ use std::{
 
 use futures::{Stream, future::BoxFuture};
 use prost::Message;
-use tenure_core::{endpoints::Report, retry::Origin};
+use tenure_core::{Moment, endpoints::Report, retry::Origin};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -30,8 +30,8 @@ const OUTGOING: usize = 1024;
 pub(crate) struct Incoming<A> {
     state: State<A>,
     pub(crate) link: Arc<Link>,
-    /// The token it was opened with.
-    pub(crate) token: u64,
+    /// The generation of the token it was opened with, and when that was fetched.
+    pub(crate) token: (u64, Moment),
     what: &'static str,
     transport: Transport,
 }
@@ -65,8 +65,11 @@ impl Transport {
             ));
         };
         let (outgoing, requests) = mpsc::channel(OUTGOING);
-        let request =
-            self.dress(tonic::Request::new(ReceiverStream::new(requests)), &route.token, options);
+        let request = self.dress(
+            tonic::Request::new(ReceiverStream::new(requests)),
+            route.token.value.as_ref(),
+            options,
+        );
         let mut grpc = link.grpc(&self.shared.config);
         let opening = Box::pin(async move {
             grpc.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
@@ -76,7 +79,7 @@ impl Transport {
         let incoming = Incoming {
             state: State::Opening(opening),
             link,
-            token: route.token.generation,
+            token: (route.token.generation, route.token.since),
             what: rpc.name,
             transport: self.clone(),
         };

@@ -16,11 +16,11 @@ use tenure_core::{
 };
 use tokio::sync::oneshot;
 
-use super::{LossReason, cell::LeaseCell, unanswered};
+use super::{KeepAlive, LeaseCalls, LossReason, cell::LeaseCell, unanswered};
 use crate::{
-    client::{connection::stop_at_close, conversation::Conversation},
+    client::conversation::Conversation,
     error::{Error, Result},
-    runtime::{Closing, Running},
+    runtime::{Closing, Running, stop_at_close},
     transport::{
         Transport,
         lease::{no_lease, renewal, renewed},
@@ -53,17 +53,22 @@ struct Keeping {
     handles: usize,
 }
 
-/// Keep a lease alive. Answers once it is known to be: at once for one that was just granted.
+/// Keep a lease alive. The answer is the handle itself: one that cannot be delivered is dropped,
+/// and so forgotten.
 pub(crate) struct Keep {
+    pub(crate) calls: Arc<LeaseCalls>,
     pub(crate) id: LeaseId,
     /// When the grant was sent, and the TTL it gave.
     pub(crate) granted: Option<(Moment, Duration)>,
     pub(crate) give_up_at: Moment,
-    pub(crate) reply: oneshot::Sender<Result<Arc<LeaseCell>>>,
+    pub(crate) reply: oneshot::Sender<KeepAlive>,
 }
 
-/// A handle was dropped.
-pub(crate) struct Forget(pub(crate) LeaseId);
+/// A handle was dropped. The cell tells which life of the lease it belonged to.
+pub(crate) struct Forget {
+    pub(crate) id: LeaseId,
+    pub(crate) cell: Arc<LeaseCell>,
+}
 
 /// Renew a lease once, now. Answers with its TTL.
 pub(crate) struct RenewOnce {
@@ -137,8 +142,12 @@ impl LeaseActor {
                 }
             }
             Some(Reopen::OutOfOrder) => {
-                tracing::error!("a renewal was answered out of order; the stream is dropped");
-                self.stream.fail(now, ctx);
+                if let Some(link) = self.stream.fail(now, ctx) {
+                    tracing::error!(
+                        endpoint = %link.name(), "a renewal was answered out of order"
+                    );
+                    self.transport.report(&link, Report::Garbled);
+                }
             }
         }
     }
@@ -153,7 +162,7 @@ impl LeaseActor {
                 let number = self.stream.next_number();
                 let (link, token) = (Arc::clone(&incoming.link), incoming.token);
                 let reader = ctx.add_stream(incoming.map(move |answer| (number, answer)));
-                self.stream.opened(now, outgoing, link, token, reader);
+                self.stream.opened(outgoing, link, token, reader);
                 self.schedule.stream_opened(now);
             }
             Err(error) => {
@@ -206,7 +215,9 @@ impl LeaseActor {
     }
 
     fn drop_lease(&mut self, id: LeaseId) {
-        self.kept.remove(&id);
+        if let Some(keeping) = self.kept.remove(&id) {
+            keeping.cell.lost(LossReason::Dropped);
+        }
         self.schedule.forget(id);
     }
 
@@ -271,8 +282,10 @@ impl Actor for LeaseActor {
 
 impl Drop for LeaseActor {
     fn drop(&mut self) {
+        let closing = self.closing.is_closing();
+        let reason = if closing { LossReason::Closed } else { LossReason::Failed };
         for keeping in self.kept.values() {
-            keeping.cell.lost(LossReason::Closed);
+            keeping.cell.lost(reason);
         }
     }
 }
@@ -308,7 +321,7 @@ impl Handler<Keep> for LeaseActor {
     type Result = ();
 
     fn handle(&mut self, keep: Keep, ctx: &mut Context<Self>) {
-        let Keep { id, granted, give_up_at, reply } = keep;
+        let Keep { calls, id, granted, give_up_at, reply } = keep;
         let now = self.transport.now();
         let cell = match self.kept.get_mut(&id) {
             Some(keeping) => {
@@ -318,20 +331,20 @@ impl Handler<Keep> for LeaseActor {
             None => {
                 let cell = Arc::new(LeaseCell::new());
                 let kept = match granted {
-                    Some((sent_at, ttl)) => {
+                    // What is left of an old grant, only the server knows.
+                    Some((sent_at, ttl)) if lease::local_deadline(sent_at, ttl) > now => {
                         cell.renewed(lease::local_deadline(sent_at, ttl), ttl);
                         Kept::Granted { sent_at, ttl }
                     }
-                    None => Kept::Unknown { give_up_at },
+                    _ => Kept::Unknown { give_up_at },
                 };
                 self.kept.insert(id, Keeping { cell: Arc::clone(&cell), handles: 1 });
                 self.schedule.keep(now, id, kept);
                 cell
             }
         };
-        if let Err(Ok(_)) = reply.send(Ok(cell)) {
-            self.release(id);
-        }
+        // Whoever is gone has the handle dropped here.
+        let _ = reply.send(KeepAlive::new(calls, id, cell));
         self.drive(ctx);
     }
 }
@@ -339,9 +352,11 @@ impl Handler<Keep> for LeaseActor {
 impl Handler<Forget> for LeaseActor {
     type Result = ();
 
-    fn handle(&mut self, Forget(id): Forget, ctx: &mut Context<Self>) {
-        self.release(id);
-        self.drive(ctx);
+    fn handle(&mut self, Forget { id, cell }: Forget, ctx: &mut Context<Self>) {
+        if self.kept.get(&id).is_some_and(|keeping| Arc::ptr_eq(&keeping.cell, &cell)) {
+            self.release(id);
+            self.drive(ctx);
+        }
     }
 }
 

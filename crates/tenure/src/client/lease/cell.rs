@@ -48,8 +48,7 @@ impl LeaseCell {
     }
 
     pub(crate) fn renewed(&self, deadline: Moment, ttl: Duration) {
-        self.deadline.store(deadline.as_nanos(), Ordering::Release);
-        self.set(LeaseState::Healthy, Some(ttl));
+        self.set(LeaseState::Healthy, Some((deadline, ttl)));
     }
 
     pub(crate) fn endangered(&self, until: Moment) {
@@ -58,20 +57,20 @@ impl LeaseCell {
 
     /// Lost is final: nothing that is set later counts.
     pub(crate) fn lost(&self, reason: LossReason) {
-        self.deadline.store(0, Ordering::Release);
-        self.set(LeaseState::Lost { reason }, None);
+        self.set(LeaseState::Lost { reason }, Some((Moment::default(), Duration::ZERO)));
     }
 
-    fn set(&self, state: LeaseState, ttl: Option<Duration>) {
+    fn set(&self, state: LeaseState, terms: Option<(Moment, Duration)>) {
         {
             let mut held = self.lock();
             if matches!(held.0, LeaseState::Lost { .. }) {
                 return;
             }
-            let unchanged = held.0 == state;
-            held.0 = state;
-            held.1 = ttl.unwrap_or(held.1);
-            if unchanged {
+            if let Some((deadline, ttl)) = terms {
+                self.deadline.store(deadline.as_nanos(), Ordering::Release);
+                held.1 = ttl;
+            }
+            if std::mem::replace(&mut held.0, state) == state {
                 return;
             }
         }

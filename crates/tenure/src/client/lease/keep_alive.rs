@@ -27,12 +27,17 @@ pub struct KeepAlive {
 }
 
 impl KeepAlive {
+    pub(super) fn new(calls: Arc<LeaseCalls>, id: LeaseId, cell: Arc<LeaseCell>) -> Self {
+        Self { calls, id, cell }
+    }
+
     pub(super) async fn start(calls: Arc<LeaseCalls>, lease: KeptLease) -> Result<Self> {
         let KeptLease { id, granted } = lease;
         let (reply, answer) = oneshot::channel();
-        calls.actor.do_send(Keep { id, granted, give_up_at: calls.give_up_at(), reply });
-        let cell = answer.await.map_err(|_| calls.transport.gone("lease keep alive"))??;
-        let kept = Self { calls, id, cell };
+        let keep =
+            Keep { calls: Arc::clone(&calls), id, granted, give_up_at: calls.give_up_at(), reply };
+        calls.actor.do_send(keep);
+        let kept = answer.await.map_err(|_| calls.transport.gone("lease keep alive"))?;
         match kept.cell.changed_from(Some(LeaseState::Connecting)).await {
             LeaseState::Lost { reason } => Err(kept.refused(reason)),
             _ => Ok(kept),
@@ -43,7 +48,9 @@ impl KeepAlive {
         let what = "lease keep alive";
         match reason {
             LossReason::Gone => Error::etcd(what, tenure_core::EtcdError::LeaseNotFound),
-            LossReason::Closed => self.calls.transport.gone(what),
+            LossReason::Closed | LossReason::Failed | LossReason::Dropped => {
+                self.calls.transport.gone(what)
+            }
             LossReason::Expired | LossReason::Unanswered => unanswered(),
         }
     }
@@ -106,7 +113,7 @@ impl KeepAlive {
 
 impl Drop for KeepAlive {
     fn drop(&mut self) {
-        self.calls.actor.do_send(Forget(self.id));
+        self.calls.actor.do_send(Forget { id: self.id, cell: Arc::clone(&self.cell) });
     }
 }
 

@@ -22,7 +22,8 @@ use crate::{
     transport::lease::MAX_TTL,
 };
 
-/// What can be done with leases: the seam that layers stack on.
+/// What can be done with leases: the seam that layers stack on. For the layers of this crate, as
+/// [`Kv`](crate::Kv) is.
 pub trait Leases: Send + Sync + 'static {
     /// Makes a lease.
     fn grant(
@@ -87,6 +88,11 @@ pub enum LossReason {
     Unanswered,
     /// The client was closed. The lease lives on until its TTL is over.
     Closed,
+    /// The last [`KeepAlive`] of it was dropped. The lease lives on until its TTL is over.
+    Dropped,
+    /// What renewed it ended unexpectedly: a defect of this library. The lease lives on until its
+    /// TTL is over.
+    Failed,
 }
 
 /// A lease that was granted.

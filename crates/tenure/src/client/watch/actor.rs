@@ -7,6 +7,7 @@ use tenure_core::{
     EtcdError,
     watch::{Delivery, End, Item, WatchKey, Weight},
 };
+use tokio::sync::oneshot;
 
 use super::{
     WatchRequest,
@@ -14,16 +15,16 @@ use super::{
     queue::Feed,
 };
 use crate::{
-    client::connection::stop_at_close,
+    error::Error,
     ops::CallOptions,
-    runtime::{Closing, Running},
+    runtime::{Closing, Running, stop_at_close},
     transport::Transport,
 };
 
 /// The longest sleep: timers stand still in suspend, silence does not.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// How young a stream's token must be for "permission denied" to be taken at its word: etcd says
+/// How young a token must be for "permission denied" to be taken at its word: etcd says
 /// the same of a token that has expired.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -66,6 +67,12 @@ pub(super) struct Consumed {
 /// Ask the server how far it is.
 pub(super) struct RequestProgress;
 
+/// Say why no server has accepted a watch so far, if that is known.
+pub(super) struct WhyNot {
+    pub(super) id: u64,
+    pub(super) reply: oneshot::Sender<Option<Error>>,
+}
+
 impl Message for Subscribe {
     type Result = ();
 }
@@ -79,6 +86,10 @@ impl Message for Consumed {
 }
 
 impl Message for RequestProgress {
+    type Result = ();
+}
+
+impl Message for WhyNot {
     type Result = ();
 }
 
@@ -97,6 +108,8 @@ impl WatchActor {
         while let Some(delivery) = self.lanes[place].registry.poll_delivery() {
             self.deliver(place, delivery, ctx);
         }
+        // What was ended meanwhile may have been the last that wanted the stream.
+        self.lanes[place].write(place, ctx);
         self.arm(place, ctx);
     }
 
@@ -260,5 +273,15 @@ impl Handler<RequestProgress> for WatchActor {
             self.lanes[place].registry.request_progress();
             self.drive(place, ctx);
         }
+    }
+}
+
+impl Handler<WhyNot> for WatchActor {
+    type Result = ();
+
+    fn handle(&mut self, WhyNot { id, reply }: WhyNot, _: &mut Context<Self>) {
+        let subscriber = self.subscribers.get(&id);
+        // Whoever asked may have gone.
+        let _ = reply.send(subscriber.and_then(|it| self.lanes[it.lane].trouble.clone()));
     }
 }

@@ -11,7 +11,7 @@ use tenure_core::{
 use super::actor::WatchActor;
 use crate::{
     client::conversation::Conversation,
-    error::Result,
+    error::{Error, ErrorKind, Result},
     ops::CallOptions,
     transport::{
         Transport,
@@ -31,6 +31,8 @@ pub(super) struct Lane {
     /// A fresh token is on its way; no stream is opened until it is there.
     pub(super) refreshing: bool,
     pub(super) timer: Option<(Moment, SpawnHandle)>,
+    /// What the last stream ended with, until another one answers.
+    pub(super) trouble: Option<Error>,
 }
 
 /// What a stream said, and which one it was.
@@ -57,6 +59,7 @@ impl Lane {
             stream: Conversation::new(),
             refreshing: false,
             timer: None,
+            trouble: None,
         }
     }
 
@@ -70,11 +73,13 @@ impl Lane {
         match heard.answer {
             Ok(answer) => {
                 self.stream.answered();
+                self.trouble = None;
                 self.registry.handle_response(now, response(answer));
                 None
             }
             Err(error) => {
                 tracing::debug!(%error, "a watch stream ended");
+                self.trouble = Some(error.clone());
                 let token = self.opened_with().map(|(token, _)| token);
                 self.registry.stream_lost();
                 self.stream.fail(now, ctx);
@@ -100,6 +105,8 @@ impl Lane {
                 Some(Reopen::Silent) => {
                     if let Some(link) = self.stream.fail(now, ctx) {
                         tracing::warn!(endpoint = %link.name(), "a watch stream is silent");
+                        let error = Error::new(ErrorKind::Timeout, "watch", "the stream is silent");
+                        self.trouble = Some(error.at(link.name()));
                         self.transport.report(&link, Report::Slow);
                     }
                 }
@@ -108,6 +115,8 @@ impl Lane {
                         tracing::error!(
                             endpoint = %link.name(), rule, "a watch stream broke the protocol"
                         );
+                        let error = Error::new(ErrorKind::Protocol, "watch", rule);
+                        self.trouble = Some(error.at(link.name()));
                         self.transport.report(&link, Report::Garbled);
                     }
                 }
@@ -133,7 +142,7 @@ impl Lane {
                 let (link, token) = (Arc::clone(&incoming.link), incoming.token);
                 let heard = incoming.map(move |answer| Heard { lane, number, answer });
                 let reader = ctx.add_stream(heard);
-                self.stream.opened(now, outgoing, link, token, reader);
+                self.stream.opened(outgoing, link, token, reader);
                 self.registry.stream_opened(now);
             }
             Err(error) => {
@@ -143,7 +152,7 @@ impl Lane {
         }
     }
 
-    /// The generation of the token that the stream was opened with, and when.
+    /// The generation of the token that the stream was opened with, and when it was fetched.
     pub(super) fn opened_with(&self) -> Option<(u64, Moment)> {
         self.stream.opened_with()
     }

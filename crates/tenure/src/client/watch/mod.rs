@@ -20,7 +20,9 @@ pub use self::{
 };
 use crate::transport::Transport;
 
-/// What can be watched: the seam that layers stack on.
+/// What can be watched: the seam that layers stack on. For the layers of this crate, as [`Kv`] is.
+///
+/// [`Kv`]: crate::Kv
 pub trait Watch: Send + Sync + 'static {
     /// Starts a watch. Its stream tells how that went.
     fn watch(&self, request: WatchRequest) -> WatchStream;

@@ -16,12 +16,17 @@ use tenure_core::{
     watch::{End, Item, State, Weight},
 };
 
+use tokio::sync::oneshot;
+
 use super::{
     WatchCalls, WatchRequest,
-    actor::{Consumed, Subscribe, Unsubscribe},
+    actor::{Consumed, Subscribe, Unsubscribe, WhyNot},
     queue::{Intake, queue},
 };
 use crate::error::{Error, ErrorKind, Result};
+
+/// How long the actor has to say what is wrong.
+const HURRY: Duration = Duration::from_secs(1);
 
 /// Something a watch has to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +45,9 @@ pub enum WatchResponse {
         /// The last revision in it: to go on from here, start at the next one.
         revision: Revision,
     },
-    /// Everything up to this revision was told. Only if asked for.
+    /// Everything up to this revision was told. Only if asked for: by
+    /// [`progress_notify`](WatchRequest::progress_notify), or by anybody of the client's through
+    /// [`request_progress`](crate::Client::request_progress).
     ///
     /// On request, servers before 3.4.25 and 3.5.8 say so before it is true.
     Progress {
@@ -147,17 +154,26 @@ impl WatchStream {
     ///
     /// # Errors
     ///
-    /// What would be the end of the stream; [`ErrorKind::Timeout`] when nobody answers for as
-    /// long as [`WatchRequest::timeout`] says. After that one the watch still goes on trying.
+    /// What would be the end of the stream; when nobody accepts it for as long as
+    /// [`WatchRequest::timeout`] says, what the last attempt ended with, or [`ErrorKind::Timeout`].
+    /// After that the watch still goes on trying.
     pub async fn accepted(&mut self) -> Result<Revision> {
         let timer = self.calls.transport.sleep(self.timeout);
         let accepted = pin!(future::poll_fn(|cx| self.poll_accepted(cx)));
         match future::select(accepted, pin!(timer)).await {
             Either::Left((result, _)) => result,
-            Either::Right(((), _)) => {
-                Err(Error::new(ErrorKind::Timeout, "watch", "no server has accepted it in time"))
-            }
+            Either::Right(((), _)) => Err(self.why_not().await),
         }
+    }
+
+    /// What kept servers from accepting it.
+    async fn why_not(&self) -> Error {
+        let (reply, trouble) = oneshot::channel();
+        self.calls.actor.do_send(WhyNot { id: self.id, reply });
+        let known = self.calls.transport.within(HURRY, trouble).await;
+        known.and_then(Result::ok).flatten().unwrap_or_else(|| {
+            Error::new(ErrorKind::Timeout, "watch", "no server has accepted it in time")
+        })
     }
 
     fn poll_accepted(&mut self, cx: &mut Context<'_>) -> Poll<Result<Revision>> {

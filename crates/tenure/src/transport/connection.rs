@@ -1,16 +1,9 @@
 //! The actor that owns the endpoints: their health, the token, and the route that calls read.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle,
-    fut::wrap_future,
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, fut::wrap_future,
 };
 use tenure_core::{
     EtcdError, Moment,
@@ -20,16 +13,17 @@ use tenure_core::{
 use tokio::sync::{oneshot, watch as latest};
 use tonic::metadata::{Ascii, MetadataValue};
 
+use super::{
+    Failed, Transport,
+    link::{Link, Route, Token},
+    rpc::{AUTHENTICATE, RANGE},
+    shows_health,
+};
 use crate::{
-    config::{Config, Endpoint},
+    config::Endpoint,
     error::{Error, ErrorKind, Result},
-    ops::CallOptions,
-    runtime::{Closing, Executor, Running},
-    transport::{
-        Failed, Shared, Transport,
-        link::{Link, Route, Token},
-        shows_health,
-    },
+    ops::{CallOptions, Count},
+    runtime::{Close, Closing, Executor, Running, stop_at_close},
 };
 
 /// How long a wrong password is remembered, so that a crowd of calls asks once.
@@ -40,6 +34,7 @@ pub(crate) struct Connection {
     transport: Transport,
     executor: Executor,
     closing: Closing,
+    _close: Close,
     _running: Running,
     links: Vec<Arc<Link>>,
     health: Endpoints,
@@ -102,7 +97,11 @@ pub(crate) fn first_route(
 ) -> Result<Route> {
     let links = links_to(endpoints, &[], config, executor)?;
     let rotation = (0..links.len()).collect();
-    Ok(Route { links, rotation, token: Token { generation: 0, value: None } })
+    Ok(Route {
+        links,
+        rotation,
+        token: Token { generation: 0, since: Moment::default(), value: None },
+    })
 }
 
 /// One link to each endpoint, however often it is named; a known one if there is one.
@@ -131,6 +130,7 @@ impl Connection {
         transport: Transport,
         executor: Executor,
         closing: Closing,
+        close: Close,
         running: Running,
         route: latest::Sender<Arc<Route>>,
     ) -> Self {
@@ -139,6 +139,7 @@ impl Connection {
             transport,
             executor,
             closing,
+            _close: close,
             _running: running,
             links: first.links.clone(),
             health: Endpoints::new(first.links.len()),
@@ -223,7 +224,8 @@ impl Connection {
         let result = match fetched {
             Ok(value) => {
                 tracing::debug!("signed in");
-                self.token = Token { generation: self.token.generation + 1, value };
+                let (generation, since) = (self.token.generation + 1, self.transport.now());
+                self.token = Token { generation, since, value };
                 self.refused = None;
                 self.publish();
                 Ok(())
@@ -249,14 +251,6 @@ impl Actor for Connection {
     fn started(&mut self, ctx: &mut Context<Self>) {
         stop_at_close(self.closing.clone(), ctx);
     }
-}
-
-/// Ends an actor when its client closes.
-pub(crate) fn stop_at_close<A>(closing: Closing, ctx: &mut Context<A>)
-where
-    A: Actor<Context = Context<A>>,
-{
-    ctx.spawn(wrap_future(closing.wait()).map(|(), _, ctx: &mut Context<A>| ctx.stop()));
 }
 
 impl Handler<Heard> for Connection {
@@ -313,7 +307,8 @@ impl Handler<SetEndpoints> for Connection {
         let config = &self.transport.shared.config;
         let links = links_to(&endpoints, &self.links, config, &self.executor);
         let result = links.map(|links| {
-            self.health = Endpoints::new(links.len());
+            let before: Vec<_> = links.iter().map(|link| self.place_of(link)).collect();
+            self.health = self.health.rearranged(&before);
             self.links = links;
             self.publish();
             self.probe(ctx);
@@ -326,7 +321,6 @@ impl Handler<SetEndpoints> for Connection {
 impl Transport {
     /// Whether an endpoint can serve: a linearizable read shows more than a connection.
     async fn probe(&self, link: &Arc<Link>, token: &Token) -> Probed {
-        use crate::{ops::Count, transport::rpc::RANGE};
         let options = CallOptions::default();
         let request = Count::new("tenure/probe").into();
         let attempt = self.attempt(link, &RANGE, request, token, &options);
@@ -339,32 +333,11 @@ impl Transport {
         }
     }
 
-    /// The same without a user. etcd refuses a dead token even where a fresh one is asked for;
-    /// and whoever fetches one must not wait for one.
-    fn anonymous(&self) -> Self {
-        let (shared, route) = (&self.shared, self.route());
-        let route = Route {
-            links: route.links.clone(),
-            rotation: route.rotation.clone(),
-            token: Token { generation: 0, value: None },
-        };
-        let shared = Shared {
-            config: Arc::new(Config { credentials: None, ..(*shared.config).clone() }),
-            handle: shared.handle.clone(),
-            closing: shared.closing.clone(),
-            route: latest::channel(Arc::new(route)).1,
-            connection: shared.connection.clone(),
-            turn: AtomicUsize::new(shared.turn.fetch_add(1, Ordering::Relaxed)),
-        };
-        Self::new(Arc::new(shared), None)
-    }
-
     /// A fresh token; none where authentication is off.
     async fn authenticate(&self) -> Result<Option<MetadataValue<Ascii>>> {
-        use crate::transport::rpc::AUTHENTICATE;
         let Some(credentials) = &self.shared.config.credentials else { return Ok(None) };
         let request = credentials.into();
-        match self.anonymous().call(&AUTHENTICATE, request, &CallOptions::default()).await {
+        match self.call(&AUTHENTICATE, request, &CallOptions::default()).await {
             Ok(answer) => answer.token.parse().map(Some).map_err(|_| {
                 Error::new(ErrorKind::Protocol, "sign in", "the token is no header value")
             }),
