@@ -113,7 +113,8 @@ impl Registry {
         }
     }
 
-    /// Asks the server, once, how far it is; at the latest when a watch is live again.
+    /// Asks the server, once, how far it is, if there is a watch; at the latest when one is live
+    /// again.
     pub fn request_progress(&mut self) {
         // Without a watch there is nobody to answer.
         self.progress = !self.watches.is_empty();

@@ -216,9 +216,10 @@ fn a_watch_nobody_knows_is_cancelled_once() {
 fn progress_of_the_stream_reaches_live_watches_and_waits_for_one() {
     let mut registry = opened();
     registry.request_progress();
-    assert_eq!(transmits(&mut registry), []);
     registry.add(spec(0));
-    assert_eq!(creations(&mut registry).len(), 1);
+    assert_eq!(creations(&mut registry).len(), 1, "nobody was there to ask for");
+    registry.request_progress();
+    assert_eq!(transmits(&mut registry), [], "it is not live yet");
     registry.handle_response(START, created(1, 5));
     assert_eq!(transmits(&mut registry), [Transmit::Progress]);
     registry.handle_response(START, Response { id: -1, revision: 9, ..Response::default() });
