@@ -6,6 +6,9 @@
 
 use crate::retry::Code;
 
+/// How all texts begin.
+const PREFIX: &str = "etcdserver: ";
+
 macro_rules! etcd_errors {
     ($($name:ident: $code:ident, $text:literal;)*) => {
         /// An error that etcd itself reported, by the name Go's client gives it.
@@ -112,7 +115,13 @@ impl EtcdError {
     /// form is understood too.
     pub fn from_text(text: &str) -> Option<Self> {
         let text = text.rsplit_once(" desc = ").map_or(text, |(_, desc)| desc);
-        Self::ALL.iter().copied().find(|error| error.text() == text)
+        // Some 3.5 servers let the auth store's own words through.
+        let known = match text.strip_prefix("auth: ") {
+            Some("revision in header is old") => return Some(Self::AuthOldRevision),
+            Some(rest) => rest,
+            None => text.strip_prefix(PREFIX)?,
+        };
+        Self::ALL.iter().copied().find(|error| error.text().strip_prefix(PREFIX) == Some(known))
     }
 
     /// Whether a write that got this answer was surely not applied.
@@ -156,6 +165,14 @@ mod tests {
     fn a_reason_printed_by_go_is_understood() {
         let reason = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
         assert_eq!(EtcdError::from_text(reason), Some(EtcdError::PermissionDenied));
+    }
+
+    #[test]
+    fn the_auth_stores_own_words_are_understood() {
+        let old = EtcdError::from_text("auth: revision in header is old");
+        assert_eq!(old, Some(EtcdError::AuthOldRevision));
+        let empty = EtcdError::from_text("auth: user name is empty");
+        assert_eq!(empty, Some(EtcdError::UserEmpty));
     }
 
     #[test]

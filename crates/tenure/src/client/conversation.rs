@@ -22,7 +22,7 @@ struct Open<Q> {
     outgoing: Outgoing<Q>,
     reader: SpawnHandle,
     link: Arc<Link>,
-    token: (u64, Moment),
+    token: u64,
 }
 
 impl<Q> Conversation<Q> {
@@ -49,8 +49,8 @@ impl<Q> Conversation<Q> {
         self.not_before
     }
 
-    /// The generation of the token that the open stream was opened with, and when it was fetched.
-    pub(crate) fn opened_with(&self) -> Option<(u64, Moment)> {
+    /// The generation of the token that the open stream was opened with.
+    pub(crate) fn opened_with(&self) -> Option<u64> {
         self.open.as_ref().map(|open| open.token)
     }
 
@@ -64,7 +64,7 @@ impl<Q> Conversation<Q> {
         &mut self,
         outgoing: Outgoing<Q>,
         link: Arc<Link>,
-        token: (u64, Moment),
+        token: u64,
         reader: SpawnHandle,
     ) {
         self.number += 1;

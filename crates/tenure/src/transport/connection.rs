@@ -97,11 +97,7 @@ pub(crate) fn first_route(
 ) -> Result<Route> {
     let links = links_to(endpoints, &[], config, executor)?;
     let rotation = (0..links.len()).collect();
-    Ok(Route {
-        links,
-        rotation,
-        token: Token { generation: 0, since: Moment::default(), value: None },
-    })
+    Ok(Route { links, rotation, token: Token { generation: 0, value: None } })
 }
 
 /// One link to each endpoint, however often it is named; a known one if there is one.
@@ -224,8 +220,7 @@ impl Connection {
         let result = match fetched {
             Ok(value) => {
                 tracing::debug!("signed in");
-                let (generation, since) = (self.token.generation + 1, self.transport.now());
-                self.token = Token { generation, since, value };
+                self.token = Token { generation: self.token.generation + 1, value };
                 self.refused = None;
                 self.publish();
                 Ok(())

@@ -105,11 +105,10 @@ fn describe(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// A token, when it was fetched, and how many were before it.
+/// A token, and how many were fetched before it.
 #[derive(Clone)]
 pub(crate) struct Token {
     pub(crate) generation: u64,
-    pub(crate) since: Moment,
     pub(crate) value: Option<MetadataValue<Ascii>>,
 }
 

@@ -6,7 +6,7 @@ use std::{
 
 use futures::{Stream, future::BoxFuture};
 use prost::Message;
-use tenure_core::{Moment, endpoints::Report, retry::Origin};
+use tenure_core::{endpoints::Report, retry::Origin};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -30,8 +30,8 @@ const OUTGOING: usize = 1024;
 pub(crate) struct Incoming<A> {
     state: State<A>,
     pub(crate) link: Arc<Link>,
-    /// The generation of the token it was opened with, and when that was fetched.
-    pub(crate) token: (u64, Moment),
+    /// The generation of the token it was opened with.
+    pub(crate) token: u64,
     what: &'static str,
     transport: Transport,
 }
@@ -79,7 +79,7 @@ impl Transport {
         let incoming = Incoming {
             state: State::Opening(opening),
             link,
-            token: (route.token.generation, route.token.since),
+            token: route.token.generation,
             what: rpc.name,
             transport: self.clone(),
         };

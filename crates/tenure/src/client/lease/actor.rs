@@ -253,7 +253,7 @@ impl LeaseActor {
     fn stream_failed(&mut self, error: &Error, ctx: &mut Context<Self>) {
         let now = self.transport.now();
         tracing::debug!(%error, "the stream of renewals ended");
-        let token = self.stream.opened_with().map_or(0, |(token, _)| token);
+        let token = self.stream.opened_with().unwrap_or(0);
         self.schedule.stream_lost(now);
         self.stream.fail(now, ctx);
         let stale = error.etcd_error().is_some_and(EtcdError::wants_token);

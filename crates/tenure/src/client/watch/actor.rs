@@ -24,10 +24,6 @@ use crate::{
 /// The longest sleep: timers stand still in suspend, silence does not.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// How young a token must be for "permission denied" to be taken at its word: etcd says
-/// the same of a token that has expired.
-const FRESH: Duration = Duration::from_secs(1);
-
 /// How often a refused watch is tried again with a fresh token.
 const RETRIES: u8 = 2;
 
@@ -140,17 +136,14 @@ impl WatchActor {
         }
     }
 
-    /// A refusal may be due to a token that has expired: the server says "permission denied".
+    /// A refusal may be due to a token that has expired, or is older than the auth store: the server
+    /// says "permission denied" of those too. So that is believed only the second time.
     fn refused(&mut self, place: usize, id: u64, reason: String, ctx: &mut Context<Self>) {
-        let now = self.transport.now();
         let lane = &mut self.lanes[place];
         let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
-        let opened = lane.opened_with();
         let doubtful = match EtcdError::from_text(&reason) {
             Some(error) if error.wants_token() => true,
-            Some(EtcdError::PermissionDenied) => {
-                opened.is_none_or(|(_, since)| now.since(since) > FRESH)
-            }
+            Some(EtcdError::PermissionDenied) => subscriber.retries == 0,
             _ => false,
         };
         let credentials = self.transport.shared.config.credentials.is_some();
@@ -160,7 +153,7 @@ impl WatchActor {
         }
         subscriber.retries += 1;
         lane.registry.retry(subscriber.key);
-        let stale = opened.map_or(0, |(token, _)| token);
+        let stale = lane.opened_with().unwrap_or(0);
         self.refresh(place, stale, ctx);
     }
 

@@ -80,7 +80,7 @@ impl Lane {
             Err(error) => {
                 tracing::debug!(%error, "a watch stream ended");
                 self.trouble = Some(error.clone());
-                let token = self.opened_with().map(|(token, _)| token);
+                let token = self.opened_with();
                 self.registry.stream_lost();
                 self.stream.fail(now, ctx);
                 token.filter(|_| error.etcd_error().is_some_and(EtcdError::wants_token))
@@ -152,8 +152,8 @@ impl Lane {
         }
     }
 
-    /// The generation of the token that the stream was opened with, and when it was fetched.
-    pub(super) fn opened_with(&self) -> Option<(u64, Moment)> {
+    /// The generation of the token that the stream was opened with.
+    pub(super) fn opened_with(&self) -> Option<u64> {
         self.stream.opened_with()
     }
 
