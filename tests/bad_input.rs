@@ -447,7 +447,7 @@ async fn a_server_that_speaks_no_http2_ends_calls_in_time() {
         assert!(unsure || put.kind() == ErrorKind::Unavailable, "{put}");
         assert_eq!(put.may_have_been_applied(), unsure, "{put}");
         let watch = soon(client.watch("k").timeout(SHORT)).await.unwrap_err();
-        assert_eq!(watch.kind(), ErrorKind::Timeout, "{watch}");
+        assert!(matches!(watch.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{watch}");
         let grant = soon(client.lease_grant(SOON).timeout(SHORT)).await.unwrap_err();
         assert!(matches!(grant.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{grant}");
         soon(client.close()).await;

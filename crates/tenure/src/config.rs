@@ -70,7 +70,7 @@ const ETCD_PORT: u16 = 2379;
 /// Beyond this a time limit is none, and the arithmetic of others overflows.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Less, and a watch could never get past one big answer.
-const LEAST_RECEIVED: usize = 4 * 1024 * 1024;
+const LEAST_RECEIVED: usize = 2 * 1024 * 1024;
 
 impl Endpoint {
     /// `http://host:port`, `https://host:port`, `host:port` or `host`; the port is 2379 and the
@@ -199,7 +199,7 @@ impl ClientBuilder {
         self
     }
 
-    /// The largest answer that is accepted, in bytes. 2 GiB by default, and 4 MiB at least: etcd
+    /// The largest answer that is accepted, in bytes. 2 GiB by default, and 2 MiB at least: etcd
     /// sends answers of any size. A larger one is [`ErrorKind::Protocol`](crate::ErrorKind).
     pub fn max_receive_bytes(mut self, bytes: usize) -> Self {
         self.config.max_receive_bytes = bytes;
@@ -294,7 +294,8 @@ impl ClientBuilder {
             }
         }
         if config.max_receive_bytes < LEAST_RECEIVED {
-            let rule = format!("must be {LEAST_RECEIVED} at least: etcd parts answers at 2 MiB");
+            let rule =
+                format!("must be {LEAST_RECEIVED} at least: etcd parts big answers at that size");
             return Err(Error::invalid("max_receive_bytes", rule));
         }
         if let Some(credentials) = &config.credentials
