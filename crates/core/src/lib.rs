@@ -17,6 +17,7 @@ pub mod lease;
 mod moment;
 pub mod retry;
 mod revision;
+pub mod wait_queue;
 pub mod watch;
 
 pub use etcd_error::EtcdError;

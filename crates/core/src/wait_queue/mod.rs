@@ -1,0 +1,382 @@
+//! Who holds a lock and who waits for it, from what one standing watch tells.
+//!
+//! etcd orders a queue by itself: each contender puts a key of its own under the lock's prefix,
+//! and the one created first holds. A [`WaitQueue`] keeps that order from a single watch on the
+//! prefix, opened before it is needed, so that a hand-over costs one event and no question. Etcd
+//! serves a watch that starts in the past only every 100 ms; one that was there before is told at
+//! once.
+//!
+//! Everything rests on one fact: create revisions only grow. Whoever is the oldest at some
+//! revision has nobody older at any later one, and a key older than that is gone for good.
+
+mod listing;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    mem,
+};
+
+use bytes::Bytes;
+
+pub use self::listing::{Listed, Listing};
+use crate::{Event, EventKind, Revision};
+
+/// Something that the owner of a key has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The key is the oldest there is: whoever put it holds the lock. Said once.
+    Turn(Bytes),
+    /// The key was put again, at `mod_revision`: by its owner, or by somebody who took it over.
+    /// Of several such puts that were seen together, maybe only the last.
+    Rewritten {
+        /// The key.
+        key: Bytes,
+        /// The revision of that put, greater than of any told before.
+        mod_revision: Revision,
+    },
+    /// The key is gone, and its owner did not delete it. The last that is said of it.
+    Deleted(Bytes),
+}
+
+/// How many events may wait for the listing they follow; more, and another listing is cheaper.
+const BACKLOG: usize = 4096;
+
+/// The place of a key in the queue: keys that one transaction created go by name.
+type Place = (Revision, Bytes);
+
+/// The keys under one prefix, some of them ours.
+///
+/// Say what happens through the methods, then empty [`poll`](Self::poll). It answers from what
+/// the store was at one revision at a time, never from a mixture: events count only from the
+/// revision on that a listing, taken while the watch stood, was of. The answers of transactions
+/// and the events that tell the same may come in either order.
+///
+/// One queue is for one cluster: where revisions may have gone back, begin a new one.
+#[derive(Debug, Default)]
+pub struct WaitQueue {
+    /// The keys that are not ours, as of `known`.
+    foreign: Foreign,
+    /// The revision that `foreign` is of, and up to which deletions of our keys were heard; none
+    /// while there is a gap.
+    known: Option<Revision>,
+    /// The watch tells everything after this revision.
+    watching: Option<Revision>,
+    backlog: Vec<Event>,
+    /// The newest whole listing that came while nothing was known.
+    recent: Option<Listing>,
+    own: HashMap<Bytes, Own>,
+    /// The places of `own`.
+    places: BTreeSet<Place>,
+    /// No key with a place before this one exists, or ever will.
+    floor: Place,
+    notices: VecDeque<Notice>,
+}
+
+/// A key of ours that exists, as far as was heard.
+#[derive(Debug)]
+struct Own {
+    created: Revision,
+    /// The newest put that its owner knows of.
+    modified: Revision,
+    has_turn: bool,
+}
+
+/// Keys of others, by name and by place.
+#[derive(Debug, Default)]
+struct Foreign {
+    keys: HashMap<Bytes, Listed>,
+    places: BTreeSet<Place>,
+}
+
+impl Foreign {
+    fn insert(&mut self, listed: Listed) {
+        self.remove(&listed.key);
+        self.places.insert((listed.create_revision, listed.key.clone()));
+        self.keys.insert(listed.key.clone(), listed);
+    }
+
+    fn remove(&mut self, key: &Bytes) -> Option<Listed> {
+        let listed = self.keys.remove(key)?;
+        self.places.remove(&(listed.create_revision, listed.key.clone()));
+        Some(listed)
+    }
+
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.places.clear();
+    }
+}
+
+impl WaitQueue {
+    /// Nobody waits, and nothing is known.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A key of ours was put, created at `created`.
+    ///
+    /// `before` is what the same transaction saw: all keys if `complete`, else at least the oldest
+    /// one if there is any. Whether the own key is among them does not matter. Usually it is of
+    /// the revision before `created`; where the transaction found that the key had been put
+    /// already, it is of a later one, at which the key existed.
+    ///
+    /// A complete one counts as a [listing](Self::handle_listing) if the watch tells everything
+    /// after it, whether that was opened already or is heard of later.
+    pub fn enter(&mut self, key: Bytes, created: Revision, before: Listing, complete: bool) {
+        let place = (created, key.clone());
+        if self.own.get(&key).is_none_or(|own| own.created != created) {
+            self.leave(&key);
+            let seen = self.foreign.remove(&key).filter(|seen| seen.create_revision == created);
+            let is_gone = seen.is_none() && self.known.is_some_and(|known| known >= created);
+            if is_gone || place < self.floor {
+                return self.notices.push_back(Notice::Deleted(key));
+            }
+            self.own.insert(key.clone(), Own { created, modified: created, has_turn: false });
+            self.places.insert(place.clone());
+            seen.into_iter().for_each(|seen| self.see(seen));
+        }
+        let oldest = before.keys.iter().map(Listed::place).chain([place]).min();
+        if complete && self.known.is_none() {
+            self.remember(before.with(key, created));
+            self.adopt_recent();
+        }
+        oldest.into_iter().for_each(|oldest| self.raise(oldest));
+        self.look();
+    }
+
+    /// A key of ours is about to be deleted by us, or nobody cares for it any longer. Nothing more
+    /// is said of it; others wait for it until it is gone.
+    pub fn leave(&mut self, key: &Bytes) {
+        if let Some(own) = self.drop_own(key)
+            && self.known.is_some_and(|known| known >= own.created)
+        {
+            self.foreign.insert(Listed {
+                key: key.clone(),
+                create_revision: own.created,
+                mod_revision: own.modified,
+            });
+        }
+        self.notices.retain(|notice| notice.key() != key);
+    }
+
+    /// A key of ours was deleted at `revision`, by us: the next of ours has its turn without
+    /// waiting for the event that tells it. Say [`leave`](Self::leave) before the deletion is sent,
+    /// or the event may come first, and be taken for somebody else's deed.
+    ///
+    /// The next one is known to have been there at the last revision that the watch told of. A
+    /// deletion of it since then is told when its event comes.
+    pub fn left(&mut self, key: &Bytes, revision: Revision) {
+        self.leave(key);
+        if self.foreign.keys.get(key).is_some_and(|seen| seen.create_revision < revision) {
+            self.foreign.remove(key);
+        }
+        self.look();
+    }
+
+    /// The watch stands, and tells everything after `revision`.
+    pub fn watch_opened(&mut self, revision: Revision) {
+        self.watch_lost();
+        self.watching = Some(revision);
+        self.adopt_recent();
+        self.look();
+    }
+
+    /// The watch is gone, or has left something out: what is known is of the past.
+    pub fn watch_lost(&mut self) {
+        self.watching = None;
+        self.known = None;
+        self.foreign.clear();
+        self.backlog.clear();
+    }
+
+    /// Whether a listing of the prefix is needed, taken now: the watch stands, somebody of ours
+    /// depends on it, and what came before it is not known.
+    pub fn wants_listing(&self) -> bool {
+        self.watching.is_some() && self.known.is_none() && !self.own.is_empty()
+    }
+
+    /// The listing that was wanted. One that is older than the watch changes nothing.
+    pub fn handle_listing(&mut self, listing: Listing) {
+        if self.known.is_none() {
+            self.remember(listing);
+            self.adopt_recent();
+            self.look();
+        }
+    }
+
+    /// What the watch told, in its order; all events of a revision together.
+    pub fn handle_events(&mut self, events: Vec<Event>) {
+        if self.known.is_some() {
+            self.follow(events);
+            self.look();
+        } else if self.watching.is_some() {
+            self.backlog.extend(events);
+            if self.backlog.len() > BACKLOG
+                && let Some(last) = self.backlog.last().map(|event| event.kv.mod_revision)
+            {
+                // Whoever lists now lists all that these said.
+                self.watching = Some(last);
+                self.backlog.clear();
+            }
+        }
+    }
+
+    /// What somebody has to know; call until `None`.
+    pub fn poll(&mut self) -> Option<Notice> {
+        while let Some(notice) = self.notices.pop_front() {
+            // What was to be said of a key before it was deleted is of no use any more.
+            if matches!(notice, Notice::Deleted(_)) || self.own.contains_key(notice.key()) {
+                return Some(notice);
+            }
+        }
+        None
+    }
+
+    /// How many keys are older than this one of ours; `None` while that is not known. Takes as
+    /// long as there are such keys.
+    pub fn ahead(&self, key: &Bytes) -> Option<usize> {
+        let foreign = self.foreign_ahead(key, usize::MAX)?;
+        let place = (self.own.get(key)?.created, key.clone());
+        Some(foreign + self.places.range(..place).count())
+    }
+
+    /// How many keys that are not ours are older than this one of ours, counted up to `at_most`;
+    /// `None` while that is not known.
+    pub fn foreign_ahead(&self, key: &Bytes, at_most: usize) -> Option<usize> {
+        let own = self.own.get(key)?;
+        if own.has_turn {
+            return Some(0);
+        }
+        self.known?;
+        // No key of ours is below the floor.
+        let older = self.floor.clone()..(own.created, key.clone());
+        Some(self.foreign.places.range(older).take(at_most).count())
+    }
+
+    /// Whether none of the keys is ours.
+    pub fn is_idle(&self) -> bool {
+        self.own.is_empty()
+    }
+
+    fn drop_own(&mut self, key: &Bytes) -> Option<Own> {
+        let own = self.own.remove(key)?;
+        self.places.remove(&(own.created, key.clone()));
+        Some(own)
+    }
+
+    fn remember(&mut self, listing: Listing) {
+        if self.recent.as_ref().is_none_or(|recent| recent.revision < listing.revision) {
+            self.recent = Some(listing);
+        }
+    }
+
+    /// Begins with the newest listing, if the watch tells everything after it.
+    fn adopt_recent(&mut self) {
+        if let Some(watching) = self.watching
+            && let Some(listing) = self.recent.take_if(|recent| watching <= recent.revision)
+        {
+            self.adopt(listing);
+        }
+    }
+
+    fn adopt(&mut self, listing: Listing) {
+        let lives: HashSet<Place> = listing.keys.iter().map(Listed::place).collect();
+        let gone: Vec<_> = self
+            .places
+            .range(..(listing.revision.next(), Bytes::new()))
+            .filter(|place| !lives.contains(place))
+            .map(|(_, key)| key.clone())
+            .collect();
+        gone.into_iter().for_each(|key| self.deleted(key));
+        self.foreign.clear();
+        listing.keys.into_iter().for_each(|listed| self.see(listed));
+        self.known = Some(listing.revision);
+        let backlog = mem::take(&mut self.backlog);
+        self.follow(backlog);
+    }
+
+    /// Applies what happened after the revision that is known.
+    fn follow(&mut self, events: Vec<Event>) {
+        let Some(known) = self.known else { return };
+        for event in events.into_iter().filter(|event| event.kv.mod_revision > known) {
+            self.known = Some(event.kv.mod_revision);
+            self.apply(event);
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        let Event { kind, kv, .. } = event;
+        match kind {
+            EventKind::Put => self.see(Listed::from(&kv)),
+            EventKind::Delete => {
+                self.foreign.remove(&kv.key);
+                if self.own.get(&kv.key).is_some_and(|own| own.created < kv.mod_revision) {
+                    self.deleted(kv.key);
+                }
+            }
+        }
+    }
+
+    /// A key as it is, or was just put.
+    fn see(&mut self, listed: Listed) {
+        match self.own.get_mut(&listed.key) {
+            Some(own) if own.created == listed.create_revision => {
+                if own.modified < listed.mod_revision {
+                    own.modified = listed.mod_revision;
+                    let Listed { key, mod_revision, .. } = listed;
+                    self.notices.push_back(Notice::Rewritten { key, mod_revision });
+                }
+            }
+            Some(own) if own.created < listed.create_revision => {
+                self.deleted(listed.key.clone());
+                self.foreign.insert(listed);
+            }
+            _ => self.foreign.insert(listed),
+        }
+    }
+
+    fn deleted(&mut self, key: Bytes) {
+        self.drop_own(&key);
+        self.notices.push_back(Notice::Deleted(key));
+    }
+
+    /// Looks who is the oldest of the keys there are at the revision that is known.
+    fn look(&mut self) {
+        let Some(known) = self.known else { return };
+        let unknown = (known.next(), Bytes::new());
+        let (foreign, own) = (self.foreign.places.first(), self.places.first());
+        let oldest = foreign.into_iter().chain(own).min().filter(|first| **first < unknown);
+        let oldest = oldest.cloned().unwrap_or(unknown);
+        self.raise(oldest);
+    }
+
+    /// Takes in that nothing exists before this place. Our keys that were there are gone, and if
+    /// the first of them is at the place, it has its turn.
+    fn raise(&mut self, oldest: Place) {
+        if self.floor < oldest {
+            self.floor = oldest;
+        }
+        while let Some((_, key)) = self.places.first().filter(|first| **first < self.floor) {
+            let key = key.clone();
+            self.deleted(key);
+        }
+        if let Some(first) = self.places.first()
+            && *first == self.floor
+            && let Some(own) = self.own.get_mut(&first.1)
+            && !mem::replace(&mut own.has_turn, true)
+        {
+            self.notices.push_back(Notice::Turn(first.1.clone()));
+        }
+    }
+}
+
+impl Notice {
+    /// Which key it is about.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Self::Turn(key) | Self::Deleted(key) | Self::Rewritten { key, .. } => key,
+        }
+    }
+}
