@@ -130,7 +130,7 @@ impl WaitQueue {
             self.leave(&key);
             let seen = self.foreign.remove(&key).filter(|seen| seen.create_revision == created);
             let is_gone = seen.is_none() && self.known.is_some_and(|known| known >= created);
-            if is_gone || place < self.floor {
+            if is_gone {
                 return self.notices.push_back(Notice::Deleted(key));
             }
             self.own.insert(key.clone(), Own { created, modified: created, has_turn: false });
@@ -150,7 +150,7 @@ impl WaitQueue {
     /// is said of it; others wait for it until it is gone.
     pub fn leave(&mut self, key: &Bytes) {
         if let Some(own) = self.drop_own(key)
-            && self.known.is_some_and(|known| known >= own.created)
+            && self.known.is_some()
         {
             self.foreign.insert(Listed {
                 key: key.clone(),
@@ -250,9 +250,8 @@ impl WaitQueue {
             return Some(0);
         }
         self.known?;
-        // No key of ours is below the floor.
-        let older = self.floor.clone()..(own.created, key.clone());
-        Some(self.foreign.places.range(older).take(at_most).count())
+        let place = (own.created, key.clone());
+        Some(self.foreign.places.range(..place).take(at_most).count())
     }
 
     /// Whether none of the keys is ours.
@@ -290,7 +289,6 @@ impl WaitQueue {
             .map(|(_, key)| key.clone())
             .collect();
         gone.into_iter().for_each(|key| self.deleted(key));
-        self.foreign.clear();
         listing.keys.into_iter().for_each(|listed| self.see(listed));
         self.known = Some(listing.revision);
         let backlog = mem::take(&mut self.backlog);

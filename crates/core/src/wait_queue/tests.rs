@@ -174,6 +174,16 @@ fn the_turn_of_a_later_key_ends_that_of_an_earlier_one() {
 }
 
 #[test]
+fn an_acquire_that_sees_nobody_tells_all_of_ours_before_it_that_they_are_gone() {
+    let mut queue = WaitQueue::new();
+    queue.enter(key("a"), Revision(5), listing(4, &[]), true);
+    queue.enter(key("b"), Revision(6), listing(5, &[("a", 5)]), true);
+    assert_eq!(notices(&mut queue), [turn("a")]);
+    queue.enter(key("c"), Revision(9), listing(8, &[]), false);
+    assert_eq!(notices(&mut queue), [deleted("a"), deleted("b"), turn("c")]);
+}
+
+#[test]
 fn what_an_acquire_saw_tells_another_key_of_ours_that_it_is_the_oldest() {
     let mut queue = WaitQueue::new();
     queue.enter(key("b"), Revision(5), listing(4, &[("a", 4)]), true);
