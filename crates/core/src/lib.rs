@@ -15,6 +15,7 @@ mod key_range;
 mod key_value;
 pub mod lease;
 mod moment;
+pub mod name;
 pub mod retry;
 mod revision;
 pub mod wait_queue;
