@@ -10,6 +10,7 @@
 pub mod backoff;
 pub mod endpoints;
 mod etcd_error;
+mod fence;
 mod key;
 mod key_range;
 mod key_value;
@@ -22,6 +23,7 @@ pub mod wait_queue;
 pub mod watch;
 
 pub use etcd_error::EtcdError;
+pub use fence::{Fence, FenceGate, ParseFenceError, StaleFence};
 pub use key::{Key, Value};
 pub use key_range::{BadRange, KeyRange, RangeEnd, prefix_end};
 pub use key_value::{Event, EventKind, KeyValue};
