@@ -176,7 +176,7 @@ async fn revoking_one_of_three_leases_ends_only_its_own_handle() {
         }
         stranger.lease_revoke(kept[1].id()).await.unwrap();
         let reason = timeout(SOON, kept[1].lost()).await.unwrap();
-        assert_eq!(reason, LossReason::Gone);
+        assert_eq!(reason, LossReason::Revoked);
         assert!(!kept[1].is_held());
         for place in [0, 2] {
             let before = kept[place].deadline();
@@ -217,7 +217,7 @@ async fn a_lease_revoked_while_the_client_was_cut_off_is_told_gone_after_the_rec
         assert!(kept.is_held(), "nobody can have told it yet");
         proxy.pass();
         let reason = timeout(SOON, kept.lost()).await.unwrap();
-        assert_eq!(reason, LossReason::Gone);
+        assert_eq!(reason, LossReason::Revoked);
     })
     .await;
 }
@@ -494,7 +494,7 @@ async fn a_handle_of_a_life_that_is_over_does_not_end_the_next() {
         assert!(kept.is_held());
         drop(kept);
         let last = timeout(SOON, states.next()).await.unwrap();
-        assert_eq!(last, Some(lost(LossReason::Dropped)), "whoever listens is told");
+        assert_eq!(last, Some(lost(LossReason::Orphaned)), "whoever listens is told");
     })
     .await;
 }

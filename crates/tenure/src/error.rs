@@ -22,6 +22,7 @@ struct Inner {
     endpoint: Option<Arc<str>>,
     etcd: Option<EtcdError>,
     compacted: Option<Revision>,
+    loss: Option<LossReason>,
     unsure: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -47,7 +48,8 @@ pub enum ErrorKind {
     /// A write was sent and no answer came back: it may or may not have been applied, now or a
     /// little later. Read before writing again.
     Indeterminate,
-    /// What applies nothing (a read, a sign-in, a renewal) got no answer in time.
+    /// What applies nothing (a read, a sign-in, a renewal) got no answer in time, or a wait
+    /// reached its limit.
     Timeout,
     /// An answer could not be decoded, or broke the rules of the protocol; the connection it came
     /// on was dropped.
@@ -56,8 +58,57 @@ pub enum ErrorKind {
     WatchCanceled,
     /// The client was closed, or every handle of it dropped.
     Closed,
+    /// The session, or the place in a queue, that this rests on is lost;
+    /// [`Error::loss_reason`] says why. Nothing was applied.
+    Lost,
     /// An actor of the client ended unexpectedly. A defect: please report it.
     Internal,
+}
+
+/// Why something that was held in the cluster is held no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LossReason {
+    /// No renewal was answered before the lease could have expired. The server may still have it
+    /// for a moment.
+    Expired,
+    /// The server says that there is no such lease: it was revoked, or expired.
+    Revoked,
+    /// No answer came to the first renewal of a lease whose TTL is not known.
+    Unanswered,
+    /// The lease could not be renewed because the user is no longer let in.
+    AuthDenied,
+    /// Another cluster answers at the same endpoints: one that was made anew, or restored.
+    ClusterChanged,
+    /// Somebody deleted the key. The session may live on.
+    KeyDeleted,
+    /// The key was written by somebody else: another process resumed this session. Only the new
+    /// owner holds it now.
+    TakenOver,
+    /// The session or the client was closed.
+    Closed,
+    /// Nobody keeps the lease alive any more, on purpose. It lives on until its TTL is over.
+    Orphaned,
+    /// What kept it ended unexpectedly: a defect of this library. The lease lives on until its
+    /// TTL is over.
+    Failed,
+}
+
+impl fmt::Display for LossReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "no renewal was answered in time",
+            Self::Revoked => "the lease was revoked, or expired on the server",
+            Self::Unanswered => "the first renewal was not answered",
+            Self::AuthDenied => "the user is no longer let in",
+            Self::ClusterChanged => "another cluster answers at the same endpoints",
+            Self::KeyDeleted => "somebody deleted the key",
+            Self::TakenOver => "another process took the key over",
+            Self::Closed => "the session was closed",
+            Self::Orphaned => "the session was left to itself",
+            Self::Failed => "what kept it ended unexpectedly",
+        })
+    }
 }
 
 impl Error {
@@ -69,6 +120,7 @@ impl Error {
             endpoint: None,
             etcd: None,
             compacted: None,
+            loss: None,
             unsure: kind == ErrorKind::Indeterminate,
             source: None,
         }))
@@ -108,6 +160,11 @@ impl Error {
         })
     }
 
+    /// What was asked for rests on something that is held no longer.
+    pub(crate) fn lost(what: &'static str, reason: LossReason) -> Self {
+        Self::new(ErrorKind::Lost, what, reason.to_string()).edit(|inner| inner.loss = Some(reason))
+    }
+
     pub(crate) fn etcd_says(self, error: Option<EtcdError>) -> Self {
         self.edit(|inner| inner.etcd = error)
     }
@@ -145,6 +202,11 @@ impl Error {
     /// The oldest revision that still has a history, where the server told it.
     pub fn compact_revision(&self) -> Option<Revision> {
         self.0.compacted
+    }
+
+    /// Why what this rests on is held no longer, for [`ErrorKind::Lost`].
+    pub fn loss_reason(&self) -> Option<LossReason> {
+        self.0.loss
     }
 
     /// The endpoint that answered, or did not.

@@ -56,7 +56,9 @@ mod clock;
 mod config;
 mod error;
 mod ops;
+mod recipes;
 mod runtime;
+mod session;
 mod transport;
 #[cfg(not(feature = "server-stubs"))]
 mod wire;
@@ -65,8 +67,8 @@ mod wire;
 pub mod wire;
 
 pub use tenure_core::{
-    BadRange, EtcdError, Event, EventKind, Key, KeyRange, KeyValue, LeaseId, Moment, RangeEnd,
-    Revision, Value, prefix_end, retry::Code,
+    BadRange, EtcdError, Event, EventKind, Fence, FenceGate, Key, KeyRange, KeyValue, LeaseId,
+    Moment, RangeEnd, Revision, StaleFence, Value, prefix_end, retry::Code,
 };
 
 #[cfg(feature = "tls")]
@@ -74,17 +76,22 @@ pub use self::transport::Tls;
 pub use self::{
     client::{
         Client, Grant, KeepAlive, KeptLease, Kv, LeaseGrant, LeaseList, LeaseRevoked, LeaseState,
-        LeaseTimeToLive, Leases, LossReason, TimeToLive, Watch, WatchRequest, WatchResponse,
-        WatchState, WatchStream,
+        LeaseTimeToLive, Leases, TimeToLive, Watch, WatchRequest, WatchResponse, WatchState,
+        WatchStream,
     },
     clock::Clock,
     config::ClientBuilder,
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind, LossReason, Result},
     ops::{
         CallOptions, Compact, CompactResponse, Compare, Comparison, Count, CountResponse, Delete,
         DeleteResponse, Get, GetResponse, Header, KeepValue, Op, OpResponse, Order, Put,
         PutResponse, PutValue, Reply, SortBy, Txn, TxnResponse, Via,
     },
+    recipes::{
+        Acquire, Acquiring, ClaimState, Contender, Holder, MultiGuard, MultiMutex, Mutex,
+        MutexGuard, Release,
+    },
+    session::{Session, SessionConfig},
     transport::{Connector, Io, Tcp},
 };
 

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, fut::wrap_future};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, fut::wrap_future,
+};
 use futures::future;
 use tokio::{
     runtime::Handle,
@@ -136,6 +138,41 @@ where
     A: Actor<Context = Context<A>>,
 {
     ctx.spawn(wrap_future(closing.wait()).map(|(), _, ctx: &mut Context<A>| ctx.stop()));
+}
+
+/// Starts further actors where a client runs, on behalf of whoever is elsewhere.
+pub(crate) struct Starter {
+    closing: Closing,
+    running: Running,
+}
+
+/// Run this where the client's actors run.
+pub(crate) struct Start(pub(crate) Box<dyn FnOnce(Running) + Send>);
+
+impl Message for Start {
+    type Result = ();
+}
+
+impl Starter {
+    pub(crate) fn new(closing: Closing, running: Running) -> Self {
+        Self { closing, running }
+    }
+}
+
+impl Actor for Starter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        stop_at_close(self.closing.clone(), ctx);
+    }
+}
+
+impl Handler<Start> for Starter {
+    type Result = ();
+
+    fn handle(&mut self, Start(start): Start, _: &mut Context<Self>) {
+        start(self.running.clone());
+    }
 }
 
 /// What a client is started with, in the place where it runs.

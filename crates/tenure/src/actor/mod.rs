@@ -14,7 +14,13 @@
 use actix::Addr;
 
 use crate::Client;
-pub use crate::client::kv::{Execute, KvActor};
+pub use crate::{
+    client::kv::{Execute, KvActor},
+    recipes::{AcquireLock, LockEvent, MutexActor, ReleaseLock, SubscribeLock, TryAcquireLock},
+    session::{
+        CloseSession, OpenSession, OrphanSession, SessionActor, SessionEvent, SubscribeSession,
+    },
+};
 
 /// The actor that does operations on the key space for `client`. It ends with the client.
 pub fn kv(client: &Client) -> Addr<KvActor> {

@@ -3,10 +3,12 @@
 mod conversation;
 pub(crate) mod kv;
 mod lease;
+mod wait_queue;
 mod watch;
 
 use std::{
     fmt,
+    future::Future,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize},
@@ -16,7 +18,7 @@ use std::{
 
 use actix::{Actor, Addr};
 use futures::future::BoxFuture;
-use tenure_core::{Key, KeyRange, LeaseId, Revision};
+use tenure_core::{Key, KeyRange, LeaseId, Moment, Revision};
 use tokio::sync::{mpsc, oneshot, watch as latest};
 
 use self::{
@@ -24,10 +26,14 @@ use self::{
     lease::{LeaseActor, LeaseCalls},
     watch::{WatchActor, WatchCalls},
 };
+pub(crate) use self::{
+    lease::LeaseCell,
+    wait_queue::{Before, Queue, Queues, Waiter, listing},
+};
 pub use self::{
     lease::{
         Grant, KeepAlive, KeptLease, LeaseGrant, LeaseList, LeaseRevoked, LeaseState,
-        LeaseTimeToLive, Leases, LossReason, TimeToLive,
+        LeaseTimeToLive, Leases, TimeToLive,
     },
     watch::{Watch, WatchRequest, WatchResponse, WatchState, WatchStream},
 };
@@ -39,7 +45,7 @@ use crate::{
         CallOptions, Compact, CompactResponse, Count, Delete, Get, Op, OpResponse, Put, PutValue,
         Txn, Via,
     },
-    runtime::{self, Ground},
+    runtime::{self, Closing, Ground, Running, Start, Starter},
     transport::{
         Shared, Transport,
         connection::{Connection, SetEndpoints, first_route},
@@ -98,6 +104,8 @@ pub struct Client {
 struct Core {
     transport: Transport,
     kv: Addr<KvActor>,
+    starter: Addr<Starter>,
+    queues: Queues,
     ended: Mutex<Option<mpsc::Receiver<()>>>,
 }
 
@@ -107,6 +115,7 @@ struct Parts {
     kv: Addr<KvActor>,
     lease: Addr<LeaseActor>,
     watch: Addr<WatchActor>,
+    starter: Addr<Starter>,
 }
 
 fn start_actors(config: Config, ground: Ground) -> Result<Parts> {
@@ -136,8 +145,9 @@ fn start_actors(config: Config, ground: Ground) -> Result<Parts> {
     actix::Context::with_receiver(rx).run(connection);
     let kv = KvActor::new(transport.clone(), closing.clone(), running.clone()).start();
     let lease = LeaseActor::new(transport.clone(), closing.clone(), running.clone()).start();
-    let watch = WatchActor::new(transport, closing, running).start();
-    Ok(Parts { shared, kv, lease, watch })
+    let watch = WatchActor::new(transport, closing.clone(), running.clone()).start();
+    let starter = Starter::new(closing, running).start();
+    Ok(Parts { shared, kv, lease, watch, starter })
 }
 
 impl Client {
@@ -162,7 +172,7 @@ impl Client {
         let place = config.place;
         let signs_in = config.credentials.is_some();
         let started = runtime::start(place, move |ground| start_actors(config, ground)).await?;
-        let Parts { shared, kv, lease, watch } = started.parts;
+        let Parts { shared, kv, lease, watch, starter } = started.parts;
         let transport = Transport::new(shared, Some(started.alive));
         if signs_in {
             transport.refresh_token("sign in", 0).await?;
@@ -177,7 +187,13 @@ impl Client {
             kv: Arc::new(transport.clone()),
             watch: Arc::new(watches),
             leases: Arc::new(leases),
-            core: Arc::new(Core { transport, kv, ended: Mutex::new(Some(started.ended)) }),
+            core: Arc::new(Core {
+                transport,
+                kv,
+                starter,
+                queues: Queues::default(),
+                ended: Mutex::new(Some(started.ended)),
+            }),
         })
     }
 
@@ -391,6 +407,57 @@ impl Client {
 
     pub(crate) fn kv_actor(&self) -> Addr<KvActor> {
         self.core.kv.clone()
+    }
+
+    /// The same client with another way to the key space.
+    pub(crate) fn over(&self, kv: Arc<dyn Kv>) -> Self {
+        Self { kv, ..self.clone() }
+    }
+
+    /// The way to the key space, for what is laid over it.
+    pub(crate) fn seam(&self) -> &Arc<dyn Kv> {
+        &self.kv
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.core.transport.now()
+    }
+
+    pub(crate) fn sleep(&self, span: Duration) -> tokio::time::Sleep {
+        self.core.transport.sleep(span)
+    }
+
+    pub(crate) fn closing(&self) -> Closing {
+        self.core.transport.shared.closing.clone()
+    }
+
+    /// The error of a call whose actor is gone: closed on purpose, or dead.
+    pub(crate) fn gone(&self, what: &'static str) -> Error {
+        self.core.transport.gone(what)
+    }
+
+    /// The queues that contenders of this client wait in, whatever layers it has.
+    pub(crate) fn queues(&self) -> &Queues {
+        &self.core.queues
+    }
+
+    /// Runs work where the client runs, whatever becomes of the caller. It ends with the client.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.core.transport.shared.handle.spawn(work);
+    }
+
+    /// Starts an actor where the client runs.
+    pub(crate) fn start_actor<A, F>(&self, make: F) -> Addr<A>
+    where
+        A: Actor<Context = actix::Context<A>>,
+        F: FnOnce(Running) -> A + Send + 'static,
+    {
+        let (tx, rx) = actix::dev::channel::channel(16);
+        let start = move |running| {
+            actix::Context::with_receiver(rx).run(make(running));
+        };
+        self.core.starter.do_send(Start(Box::new(start)));
+        Addr::new(tx)
     }
 }
 

@@ -16,10 +16,10 @@ use tenure_core::{
 };
 use tokio::sync::oneshot;
 
-use super::{KeepAlive, LeaseCalls, LossReason, cell::LeaseCell, unanswered};
+use super::{KeepAlive, LeaseCalls, cell::LeaseCell, unanswered};
 use crate::{
     client::conversation::Conversation,
-    error::{Error, Result},
+    error::{Error, ErrorKind, LossReason, Result},
     runtime::{Closing, Running, stop_at_close},
     transport::{
         Transport,
@@ -44,6 +44,8 @@ pub(crate) struct LeaseActor {
     stream: Conversation<pb::LeaseKeepAliveRequest>,
     /// A fresh token is on its way; no stream is opened until it is there.
     refreshing: bool,
+    /// The user was not let in, and nothing was answered since.
+    denied: bool,
     timer: Option<(Moment, SpawnHandle)>,
 }
 
@@ -100,6 +102,7 @@ impl LeaseActor {
             waiting: HashMap::new(),
             stream: Conversation::new(),
             refreshing: false,
+            denied: false,
             timer: None,
         }
     }
@@ -193,7 +196,10 @@ impl LeaseActor {
                 let (reason, error) = match reason {
                     lease::LossReason::Gone => {
                         let error = Error::etcd("lease keep alive", EtcdError::LeaseNotFound);
-                        (LossReason::Gone, error)
+                        (LossReason::Revoked, error)
+                    }
+                    lease::LossReason::Expired if self.denied => {
+                        (LossReason::AuthDenied, unanswered())
                     }
                     lease::LossReason::Expired => (LossReason::Expired, unanswered()),
                     lease::LossReason::Unanswered => (LossReason::Unanswered, unanswered()),
@@ -216,7 +222,7 @@ impl LeaseActor {
 
     fn drop_lease(&mut self, id: LeaseId) {
         if let Some(keeping) = self.kept.remove(&id) {
-            keeping.cell.lost(LossReason::Dropped);
+            keeping.cell.lost(LossReason::Orphaned);
         }
         self.schedule.forget(id);
     }
@@ -254,6 +260,7 @@ impl LeaseActor {
         let now = self.transport.now();
         tracing::debug!(%error, "the stream of renewals ended");
         let token = self.stream.opened_with().unwrap_or(0);
+        self.denied |= is_denial(error);
         self.schedule.stream_lost(now);
         self.stream.fail(now, ctx);
         let stale = error.etcd_error().is_some_and(EtcdError::wants_token);
@@ -265,11 +272,18 @@ impl LeaseActor {
                 actor.refreshing = false;
                 if let Err(error) = result {
                     tracing::warn!(%error, "no fresh token for renewals");
+                    actor.denied |= is_denial(&error);
                 }
                 actor.drive(ctx);
             }));
         }
     }
+}
+
+/// Whether it is the user that is refused, rather than a token that is old.
+fn is_denial(error: &Error) -> bool {
+    let stale = error.etcd_error().is_some_and(EtcdError::wants_token);
+    !stale && matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::PermissionDenied)
 }
 
 impl Actor for LeaseActor {
@@ -303,6 +317,7 @@ impl StreamHandler<(u64, Result<pb::LeaseKeepAliveResponse>)> for LeaseActor {
             Ok(answer) => match renewed(&answer) {
                 Some((id, ttl)) => {
                     self.stream.answered();
+                    self.denied = false;
                     self.schedule.handle_answer(self.transport.now(), id, ttl);
                 }
                 None => self.stream_failed(&no_lease("lease keep alive"), ctx),

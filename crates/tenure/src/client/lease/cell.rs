@@ -9,7 +9,8 @@ use std::{
 use tenure_core::Moment;
 use tokio::sync::Notify;
 
-use super::{LeaseState, LossReason};
+use super::LeaseState;
+use crate::error::LossReason;
 
 /// How one lease stands, written by the Lease actor and read by whoever holds the lease.
 #[derive(Debug)]

@@ -4,10 +4,8 @@ use futures::{Stream, stream};
 use tenure_core::{LeaseId, Moment};
 use tokio::sync::oneshot;
 
-use super::{
-    Keep, KeptLease, LeaseCalls, LeaseCell, LeaseState, LossReason, actor::Forget, unanswered,
-};
-use crate::error::{Error, Result};
+use super::{Keep, KeptLease, LeaseCalls, LeaseCell, LeaseState, actor::Forget, unanswered};
+use crate::error::{Error, ErrorKind, LossReason, Result};
 
 /// Keeps a lease alive, for as long as this is held.
 ///
@@ -47,12 +45,17 @@ impl KeepAlive {
     fn refused(&self, reason: LossReason) -> Error {
         let what = "lease keep alive";
         match reason {
-            LossReason::Gone => Error::etcd(what, tenure_core::EtcdError::LeaseNotFound),
-            LossReason::Closed | LossReason::Failed | LossReason::Dropped => {
-                self.calls.transport.gone(what)
+            LossReason::Revoked => Error::etcd(what, tenure_core::EtcdError::LeaseNotFound),
+            LossReason::AuthDenied => {
+                Error::new(ErrorKind::Unauthenticated, what, "the user may not renew leases")
             }
             LossReason::Expired | LossReason::Unanswered => unanswered(),
+            _ => self.calls.transport.gone(what),
         }
+    }
+
+    pub(crate) fn cell(&self) -> &Arc<LeaseCell> {
+        &self.cell
     }
 
     /// The lease.

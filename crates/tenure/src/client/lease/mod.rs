@@ -17,7 +17,7 @@ pub(crate) use self::{
     cell::LeaseCell,
 };
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind, LossReason, Result},
     ops::{CallOptions, Header},
     transport::lease::MAX_TTL,
 };
@@ -73,26 +73,6 @@ pub enum LeaseState {
         /// Why.
         reason: LossReason,
     },
-}
-
-/// Why a lease is no longer held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LossReason {
-    /// No renewal was answered before the lease could have expired. The server may still have it
-    /// for a moment.
-    Expired,
-    /// The server says that there is no such lease: it was revoked, or expired.
-    Gone,
-    /// No answer came to the first renewal of a lease whose TTL is not known.
-    Unanswered,
-    /// The client was closed. The lease lives on until its TTL is over.
-    Closed,
-    /// The last [`KeepAlive`] of it was dropped. The lease lives on until its TTL is over.
-    Dropped,
-    /// What renewed it ended unexpectedly: a defect of this library. The lease lives on until its
-    /// TTL is over.
-    Failed,
 }
 
 /// A lease that was granted.

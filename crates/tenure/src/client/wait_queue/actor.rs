@@ -1,0 +1,367 @@
+use std::{collections::HashMap, future::IntoFuture, sync::Weak, time::Duration};
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle,
+    StreamHandler, fut::wrap_future,
+};
+use bytes::Bytes;
+use futures::StreamExt;
+use tenure_core::{
+    KeyRange, KeyValue, Revision,
+    backoff::Outage,
+    wait_queue::{Listed, Listing, Notice, WaitQueue},
+};
+
+use super::{Before, Waiter, long_way};
+use crate::{
+    client::{Client, WatchResponse},
+    error::{Error, ErrorKind, Result},
+    runtime::{Running, stop_at_close},
+};
+
+/// With more foreign keys ahead than this, everybody would be woken too often by a watch on all.
+const LONG: usize = 32;
+
+/// Follows one prefix, and tells the contenders of this client what they have to know.
+pub(crate) struct QueueActor {
+    client: Client,
+    prefix: Bytes,
+    queue: WaitQueue,
+    seats: HashMap<Bytes, Seat>,
+    watch: Option<SpawnHandle>,
+    /// A listing is on its way.
+    listing: bool,
+    /// The watch or the listing fails; the next try waits.
+    outage: Option<Outage>,
+    pausing: bool,
+    _running: Running,
+}
+
+/// A key of ours in the queue.
+struct Seat {
+    waiter: Weak<dyn Waiter>,
+    /// Follows its predecessor, and then itself, in place of the watch on all.
+    long_way: Option<SpawnHandle>,
+}
+
+/// Somebody is about to enter.
+pub(super) struct Expect;
+
+/// A key was put.
+pub(super) struct Enter {
+    pub(super) key: Bytes,
+    pub(super) created: Revision,
+    pub(super) before: Before,
+    pub(super) waiter: Weak<dyn Waiter>,
+}
+
+/// A key is of no interest any more.
+pub(super) struct Leave(pub(super) Bytes);
+
+/// A key was deleted by its owner.
+pub(super) struct Left {
+    pub(super) key: Bytes,
+    pub(super) revision: Revision,
+}
+
+/// Nobody has a use for the queue any more.
+pub(super) struct Finish;
+
+impl Message for Expect {
+    type Result = ();
+}
+
+impl Message for Enter {
+    type Result = ();
+}
+
+impl Message for Leave {
+    type Result = ();
+}
+
+impl Message for Left {
+    type Result = ();
+}
+
+impl Message for Finish {
+    type Result = ();
+}
+
+impl QueueActor {
+    pub(super) fn new(client: Client, prefix: Bytes, running: Running) -> Self {
+        Self {
+            client,
+            prefix,
+            queue: WaitQueue::new(),
+            seats: HashMap::new(),
+            watch: None,
+            listing: false,
+            outage: None,
+            pausing: false,
+            _running: running,
+        }
+    }
+
+    fn range(&self) -> KeyRange {
+        KeyRange::prefix(self.prefix.clone())
+    }
+
+    /// Opens the standing watch, unless there is one.
+    fn stand(&mut self, ctx: &mut Context<Self>) {
+        if self.watch.is_none() && !self.pausing {
+            let watch = self.client.watch(self.range()).require_leader().created_notify().open();
+            self.watch = Some(ctx.add_stream(watch));
+        }
+    }
+
+    fn give_up_watch(&mut self, ctx: &mut Context<Self>) {
+        if let Some(watch) = self.watch.take() {
+            ctx.cancel_future(watch);
+        }
+        self.queue.watch_lost();
+    }
+
+    /// Sees to what the queue wants, and passes on what it says.
+    fn drive(&mut self, ctx: &mut Context<Self>) {
+        if self.queue.wants_listing() && !self.listing && !self.pausing {
+            self.list(ctx);
+        }
+        while let Some(notice) = self.queue.poll() {
+            match notice {
+                Notice::Turn(key) => self.tell(&key, |waiter| waiter.turn(&key)),
+                Notice::Deleted(key) => {
+                    let seat = self.seats.remove(&key);
+                    if let Some(waiter) = seat.and_then(|seat| seat.waiter.upgrade()) {
+                        waiter.deleted(&key);
+                    }
+                }
+                Notice::Rewritten { key, mod_revision } => {
+                    self.tell(&key, |waiter| waiter.rewritten(&key, mod_revision));
+                }
+            }
+        }
+    }
+
+    fn tell(&self, key: &Bytes, say: impl FnOnce(&dyn Waiter)) {
+        if let Some(waiter) = self.seats.get(key).and_then(|seat| seat.waiter.upgrade()) {
+            say(&*waiter);
+        }
+    }
+
+    /// Tells those who want to know how many are ahead of them.
+    fn count_ahead(&self) {
+        for (key, seat) in &self.seats {
+            if let Some(waiter) = seat.waiter.upgrade()
+                && waiter.is_observed()
+                && let Some(ahead) = self.queue.ahead(key)
+            {
+                waiter.ahead(key, ahead);
+            }
+        }
+    }
+
+    fn list(&mut self, ctx: &mut Context<Self>) {
+        self.listing = true;
+        let get = self.client.get(self.range()).keys_only();
+        ctx.spawn(wrap_future(get.into_future()).map(|answer, actor: &mut Self, ctx| {
+            actor.listing = false;
+            match answer {
+                Ok(answer) => {
+                    actor.outage = None;
+                    actor.queue.handle_listing(listing(&answer.kvs, answer.header.revision));
+                }
+                Err(error) => actor.trouble(&error, ctx),
+            }
+            actor.drive(ctx);
+            actor.count_ahead();
+        }));
+    }
+
+    /// The watch or a listing failed: try again after a pause, unless it is for good.
+    fn trouble(&mut self, error: &Error, ctx: &mut Context<Self>) {
+        tracing::warn!(prefix = ?self.prefix, %error, "a queue cannot be followed");
+        let for_good = matches!(
+            error.kind(),
+            ErrorKind::PermissionDenied | ErrorKind::Unauthenticated | ErrorKind::Closed
+        );
+        if for_good {
+            for seat in self.seats.values() {
+                if let Some(waiter) = seat.waiter.upgrade() {
+                    waiter.failed(error.clone());
+                }
+            }
+        }
+        let now = self.client.now();
+        let pause = self.outage.get_or_insert_with(|| Outage::new(now)).pause(now);
+        self.rest(pause, ctx);
+    }
+
+    fn rest(&mut self, pause: Duration, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.pausing, true) {
+            return;
+        }
+        ctx.run_later(pause, |actor, ctx| {
+            actor.pausing = false;
+            if !actor.queue.is_idle() {
+                actor.stand(ctx);
+            }
+            actor.drive(ctx);
+        });
+    }
+
+    /// Whether a newcomer should rather follow its predecessor than everybody.
+    fn is_far_back(&self, before: &Before) -> bool {
+        // Who has to follow everybody for another key of ours does so for this one, too.
+        self.queue.is_idle() && before.listing.keys.len() > LONG
+    }
+
+    fn take_the_long_way(
+        &mut self,
+        own: long_way::Own,
+        predecessor: Bytes,
+        ctx: &mut Context<Self>,
+    ) {
+        self.give_up_watch(ctx);
+        let key = own.key.clone();
+        let steps = long_way::follow(self.client.clone(), self.range(), own, predecessor);
+        let told = key.clone();
+        let handle = ctx.add_stream(steps.map(move |step| Walked { key: told.clone(), step }));
+        if let Some(seat) = self.seats.get_mut(&key) {
+            seat.long_way = Some(handle);
+        }
+    }
+
+    fn forget(&mut self, key: &Bytes, ctx: &mut Context<Self>) {
+        if let Some(handle) = self.seats.remove(key).and_then(|seat| seat.long_way) {
+            ctx.cancel_future(handle);
+        }
+    }
+}
+
+/// What was read at a revision.
+pub(crate) fn listing(kvs: &[KeyValue], revision: Revision) -> Listing {
+    Listing { revision, keys: kvs.iter().map(Listed::from).collect() }
+}
+
+impl Actor for QueueActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        stop_at_close(self.client.closing(), ctx);
+    }
+}
+
+impl Drop for QueueActor {
+    fn drop(&mut self) {
+        let error = self.client.gone("lock");
+        for seat in self.seats.values() {
+            if let Some(waiter) = seat.waiter.upgrade() {
+                waiter.failed(error.clone());
+            }
+        }
+    }
+}
+
+impl Handler<Expect> for QueueActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Expect, ctx: &mut Context<Self>) {
+        self.stand(ctx);
+    }
+}
+
+impl Handler<Enter> for QueueActor {
+    type Result = ();
+
+    fn handle(&mut self, enter: Enter, ctx: &mut Context<Self>) {
+        let Enter { key, created, before, waiter } = enter;
+        let far = self.is_far_back(&before);
+        let Before { listing, complete, predecessor } = before;
+        self.seats.insert(key.clone(), Seat { waiter, long_way: None });
+        if let Some(predecessor) = predecessor.filter(|_| far) {
+            self.take_the_long_way(long_way::Own { key, created }, predecessor, ctx);
+            return;
+        }
+        self.stand(ctx);
+        self.queue.enter(key, created, listing, complete);
+        self.drive(ctx);
+        self.count_ahead();
+    }
+}
+
+impl Handler<Leave> for QueueActor {
+    type Result = ();
+
+    fn handle(&mut self, Leave(key): Leave, ctx: &mut Context<Self>) {
+        self.forget(&key, ctx);
+        self.queue.leave(&key);
+    }
+}
+
+impl Handler<Left> for QueueActor {
+    type Result = ();
+
+    fn handle(&mut self, Left { key, revision }: Left, ctx: &mut Context<Self>) {
+        self.forget(&key, ctx);
+        self.queue.left(&key, revision);
+        self.drive(ctx);
+    }
+}
+
+impl Handler<Finish> for QueueActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Finish, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}
+
+impl StreamHandler<Result<WatchResponse>> for QueueActor {
+    fn handle(&mut self, told: Result<WatchResponse>, ctx: &mut Context<Self>) {
+        match told {
+            Ok(WatchResponse::Created { revision }) => {
+                self.outage = None;
+                self.queue.watch_opened(revision);
+            }
+            Ok(WatchResponse::Events { events, .. }) => self.queue.handle_events(events),
+            Ok(_) => {}
+            Err(error) => {
+                self.watch = None;
+                self.queue.watch_lost();
+                if error.kind() == ErrorKind::Compacted {
+                    // What was missed is learnt from a listing.
+                    self.stand(ctx);
+                } else {
+                    self.trouble(&error, ctx);
+                }
+            }
+        }
+        self.drive(ctx);
+        self.count_ahead();
+    }
+
+    fn finished(&mut self, _: &mut Context<Self>) {
+        // The error before it said so; the actor goes on.
+    }
+}
+
+/// What came of following one predecessor after the other.
+struct Walked {
+    key: Bytes,
+    step: long_way::Step,
+}
+
+impl StreamHandler<Walked> for QueueActor {
+    fn handle(&mut self, Walked { key, step }: Walked, _: &mut Context<Self>) {
+        self.tell(&key, |waiter| match step {
+            long_way::Step::Turn => waiter.turn(&key),
+            long_way::Step::Deleted => waiter.deleted(&key),
+            long_way::Step::Rewritten(revision) => waiter.rewritten(&key, revision),
+            long_way::Step::Failed(error) => waiter.failed(error),
+        });
+    }
+
+    fn finished(&mut self, _: &mut Context<Self>) {
+        // Other seats go on.
+    }
+}

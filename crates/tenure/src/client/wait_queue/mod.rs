@@ -1,0 +1,123 @@
+//! Who is next: one actor per prefix follows the keys of all contenders there.
+//!
+//! Contenders put a key each, and the oldest key holds. [`WaitQueue`](tenure_core::wait_queue)
+//! decides; the actor here keeps its watch, and tells the contenders of this client.
+
+mod actor;
+mod long_way;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use actix::Addr;
+use bytes::Bytes;
+use tenure_core::{KeyRange, Revision, wait_queue::Listing};
+
+pub(crate) use self::actor::listing;
+use self::actor::{Enter, Expect, Finish, Leave, Left, QueueActor};
+use super::Client;
+use crate::error::Error;
+
+/// A contender of this client, as its queue sees it.
+pub(crate) trait Waiter: Send + Sync + 'static {
+    /// Nobody is older than this key.
+    fn turn(&self, key: &Bytes);
+    /// Somebody else deleted this key.
+    fn deleted(&self, key: &Bytes);
+    /// This key was put at this revision, by its owner or by somebody else.
+    fn rewritten(&self, key: &Bytes, revision: Revision);
+    /// The queue cannot be followed; whoever still waits waits in vain.
+    fn failed(&self, error: Error);
+    /// Whether anybody wants to know how many are ahead.
+    fn is_observed(&self) -> bool;
+    /// So many keys are older than this one.
+    fn ahead(&self, key: &Bytes, count: usize);
+}
+
+/// The queue of a prefix, for as long as somebody has a use for it.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    prefix: Bytes,
+    actor: Addr<QueueActor>,
+}
+
+impl Queue {
+    /// All keys of contenders are under this.
+    pub(crate) fn prefix(&self) -> &Bytes {
+        &self.prefix
+    }
+
+    pub(crate) fn range(&self) -> KeyRange {
+        KeyRange::prefix(self.prefix.clone())
+    }
+
+    /// Somebody is about to enter: it pays to watch from now on.
+    pub(crate) fn expect(&self) {
+        self.actor.do_send(Expect);
+    }
+
+    /// A key was put, created at this revision, and `before` was seen.
+    pub(crate) fn enter(
+        &self,
+        key: Bytes,
+        created: Revision,
+        before: Before,
+        waiter: Weak<dyn Waiter>,
+    ) {
+        self.actor.do_send(Enter { key, created, before, waiter });
+    }
+
+    /// The owner of a key has no interest in it any more.
+    pub(crate) fn leave(&self, key: Bytes) {
+        self.actor.do_send(Leave(key));
+    }
+
+    /// A key was deleted at this revision, by its owner.
+    pub(crate) fn left(&self, key: Bytes, revision: Revision) {
+        self.actor.do_send(Left { key, revision });
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.actor.do_send(Finish);
+    }
+}
+
+/// What a transaction that put a key saw just before, or one that found it there.
+#[derive(Clone, Debug)]
+pub(crate) struct Before {
+    /// The oldest keys.
+    pub(crate) listing: Listing,
+    /// Whether these were all.
+    pub(crate) complete: bool,
+    /// The youngest key that was older, if it was asked for.
+    pub(crate) predecessor: Option<Bytes>,
+}
+
+/// The queues of a client that are in use.
+#[derive(Default)]
+pub(crate) struct Queues(Mutex<HashMap<(usize, Bytes), Weak<Queue>>>);
+
+impl Queues {
+    /// The queue of a prefix that ends in a slash, as `client` sees it: under other layers the
+    /// same words may mean other keys.
+    pub(crate) fn of(&self, client: &Client, prefix: &Bytes) -> Arc<Queue> {
+        let layers = Arc::as_ptr(client.seam()).cast::<()>() as usize;
+        // Nothing in here can panic while it is held.
+        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = (layers, prefix.clone());
+        // The queue of other layers keeps them, so an address that is found is not used anew.
+        if let Some(queue) = queues.get(&id).and_then(Weak::upgrade) {
+            return queue;
+        }
+        queues.retain(|_, queue| queue.strong_count() > 0);
+        let (owned, of) = (client.clone(), prefix.clone());
+        let actor = client.start_actor(move |running| QueueActor::new(owned, of, running));
+        let queue = Arc::new(Queue { prefix: prefix.clone(), actor });
+        queues.insert(id, Arc::downgrade(&queue));
+        queue
+    }
+}

@@ -1,0 +1,192 @@
+//! The transactions that put the keys of a claim.
+
+use std::sync::{Arc, Weak, atomic::Ordering};
+
+use tenure_core::{KeyValue, Revision};
+
+use super::{Claim, WHAT, persist::persist};
+use crate::{
+    client::{Before, Waiter, listing},
+    error::{Error, LossReason, Result},
+    ops::{Compare, Get, GetResponse, Op, OpResponse, Put, SortBy, Txn, TxnResponse},
+    session::Inherited,
+};
+
+/// So many of the oldest keys tell whether a queue is long.
+const OLDEST: u32 = 34;
+
+/// Whether to stand in line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    Wait,
+    /// Only if nobody else is there.
+    Try,
+}
+
+impl Claim {
+    /// Puts the keys, and enters the queues; false if it was only tried, and somebody is there.
+    pub(super) async fn enter(self: &Arc<Self>, value: &str, patience: Patience) -> Result<bool> {
+        for place in &self.places {
+            place.queue.expect();
+        }
+        self.sent.store(true, Ordering::Release);
+        loop {
+            let guard = self.life.guard();
+            let txn = self.entering(value, patience, guard);
+            let answer = persist(self.client(), &txn, &self.unanswered, |_| true).await?;
+            self.check_cluster(&answer)?;
+            let revision = answer.header.revision;
+            if answer.succeeded {
+                self.is_created(revision, revision);
+                let before = self.seen_before(answer, patience)?;
+                self.take_places(before);
+                return Ok(true);
+            }
+            let found = Found::of(answer, self.places.len())?;
+            if let Some(own) = found.own {
+                // An earlier copy put them, all at once.
+                self.is_created(own.create_revision, own.mod_revision);
+                let before = self.look_around().await?;
+                self.take_places(before);
+                return Ok(true);
+            }
+            let at = found.guard.map_or(Revision::NONE, |kv| kv.mod_revision);
+            if at == guard {
+                // Nothing but somebody else can have kept it from succeeding.
+                return match patience {
+                    Patience::Try => Ok(false),
+                    Patience::Wait => Err(crate::ops::other_kind()),
+                };
+            }
+            if at < guard {
+                // It went with the lease.
+                self.life.end(LossReason::Revoked);
+                return Err(Error::lost(WHAT, LossReason::Revoked));
+            }
+            self.life.guard_is_at(at);
+        }
+    }
+
+    /// Takes the place of a key that an earlier process of the session left.
+    pub(super) async fn inherit(self: &Arc<Self>, left: &Inherited) -> Result<()> {
+        self.sent.store(true, Ordering::Release);
+        // A copy of the earlier process may be under way.
+        self.unanswered.store(true, Ordering::Release);
+        self.is_created(left.created, left.modified);
+        let before = self.look_around().await?;
+        self.take_places(before);
+        Ok(())
+    }
+
+    fn entering(&self, value: &str, patience: Patience, guard: Revision) -> Txn {
+        let life = &self.life;
+        let fresh = self.places.iter().map(|place| match patience {
+            Patience::Wait => Compare::missing(place.key.clone()),
+            Patience::Try => Compare::missing(place.queue.range()),
+        });
+        let no_late_copy = Compare::mod_revision(life.guard_key()).equal(guard);
+        let alone = self.places.len() == 1;
+        let mut ops: Vec<Op> = Vec::new();
+        for place in &self.places {
+            if patience == Patience::Wait {
+                ops.push(oldest(place.queue.range()).into());
+                if alone {
+                    ops.push(youngest(place.queue.range()).into());
+                }
+            }
+            ops.push(Put::new(place.key.clone(), value).lease(life.lease).into());
+        }
+        let own = self.places.iter().map(|place| Get::new(place.key.clone()).keys_only());
+        let guard = Get::new(life.guard_key()).keys_only();
+        Txn::new().when(fresh.chain([no_late_copy])).and_then(ops).or_else(own.chain([guard]))
+    }
+
+    /// What stood in each queue just before the keys were put.
+    fn seen_before(&self, answer: TxnResponse, patience: Patience) -> Result<Vec<Before>> {
+        let before = Revision(answer.header.revision.0 - 1);
+        if patience == Patience::Try {
+            let nobody = GetResponse::default();
+            return Ok(self.places.iter().map(|_| seen(&nobody, None, before)).collect());
+        }
+        let alone = self.places.len() == 1;
+        let mut responses = answer.responses.into_iter().filter_map(OpResponse::into_get);
+        let mut next = || responses.next().ok_or_else(crate::ops::other_kind);
+        self.places
+            .iter()
+            .map(|_| {
+                let oldest = next()?;
+                let youngest = if alone { next()?.into_kv() } else { None };
+                Ok(seen(&oldest, youngest, before))
+            })
+            .collect()
+    }
+
+    /// Reads the queues, the keys being in them.
+    async fn look_around(&self) -> Result<Vec<Before>> {
+        let gets = self.places.iter().map(|place| oldest(place.queue.range()));
+        let answer = self.client().txn().and_then(gets).await?;
+        self.check_cluster(&answer)?;
+        let revision = answer.header.revision;
+        let gets = answer.responses.into_iter().filter_map(OpResponse::into_get);
+        let before: Vec<_> = gets.map(|get| seen(&get, None, revision)).collect();
+        if before.len() == self.places.len() { Ok(before) } else { Err(crate::ops::other_kind()) }
+    }
+
+    fn take_places(self: &Arc<Self>, before: Vec<Before>) {
+        let waiter: Weak<dyn Waiter> = Arc::downgrade(self) as Weak<dyn Waiter>;
+        for (place, before) in self.places.iter().zip(before) {
+            place.queue.enter(place.key.clone(), self.created(), before, waiter.clone());
+        }
+    }
+
+    fn is_created(&self, created: Revision, modified: Revision) {
+        self.created.store(created.0, Ordering::Release);
+        self.modified.store(modified.0, Ordering::Release);
+    }
+
+    fn check_cluster(&self, answer: &TxnResponse) -> Result<()> {
+        self.life.check_cluster(answer.header.cluster_id);
+        match self.life.loss(self.now()) {
+            Some(reason) => Err(Error::lost(WHAT, reason)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn oldest(range: tenure_core::KeyRange) -> Get {
+    Get::new(range).first(SortBy::CreateRevision).limit(OLDEST).keys_only()
+}
+
+fn youngest(range: tenure_core::KeyRange) -> Get {
+    Get::new(range).last(SortBy::CreateRevision).keys_only()
+}
+
+fn seen(oldest: &GetResponse, youngest: Option<KeyValue>, revision: Revision) -> Before {
+    Before {
+        listing: listing(&oldest.kvs, revision),
+        complete: !oldest.more,
+        predecessor: youngest.map(|kv| kv.key),
+    }
+}
+
+/// Why the keys were not put.
+struct Found {
+    own: Option<KeyValue>,
+    guard: Option<KeyValue>,
+}
+
+impl Found {
+    fn of(answer: TxnResponse, places: usize) -> Result<Self> {
+        let mut found: Vec<_> = answer
+            .responses
+            .into_iter()
+            .map(|response| response.into_get().map(GetResponse::into_kv))
+            .collect::<Option<_>>()
+            .ok_or_else(crate::ops::other_kind)?;
+        if found.len() != places + 1 {
+            return Err(crate::ops::other_kind());
+        }
+        let guard = found.pop().flatten();
+        Ok(Self { own: found.into_iter().flatten().next(), guard })
+    }
+}

@@ -1,0 +1,240 @@
+//! A claim: keys of a session, one in each queue it stands in, from the transaction that puts them
+//! to the one that deletes them. What all recipes with a queue have in common.
+
+mod acquiring;
+mod enter;
+mod fenced;
+mod leave;
+mod persist;
+mod progress;
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use futures::future::{self, BoxFuture, Either};
+use tenure_core::{Fence, Moment, Revision};
+
+pub(crate) use self::acquiring::Held;
+use self::progress::Progress;
+pub use self::{
+    acquiring::{Acquire, Acquiring},
+    leave::Release,
+    progress::ClaimState,
+};
+use crate::{
+    client::{Client, Queue, Waiter},
+    error::{Error, LossReason, Result},
+    ops::Compare,
+    session::{Holding, Life, Session},
+};
+
+/// Keys of one session, put by one transaction, each in its queue.
+pub(crate) struct Claim {
+    session: Session,
+    life: Arc<Life>,
+    places: Vec<Place>,
+    progress: Arc<Progress>,
+    /// The number under which the life remembers it.
+    number: AtomicI64,
+    /// The transaction that puts the keys was sent.
+    sent: AtomicBool,
+    /// A copy of it may be under way that nobody waits for.
+    unanswered: AtomicBool,
+    created: AtomicI64,
+    modified: AtomicI64,
+    /// In so many queues somebody is still ahead.
+    behind: AtomicUsize,
+}
+
+/// One key, and the queue it is in.
+struct Place {
+    key: Bytes,
+    queue: Arc<Queue>,
+    ahead: AtomicUsize,
+}
+
+/// What a lock is called in logs and errors.
+const WHAT: &str = "lock";
+
+impl Claim {
+    fn new(
+        session: Session,
+        life: Arc<Life>,
+        places: Vec<(Bytes, Arc<Queue>)>,
+        progress: Arc<Progress>,
+    ) -> Arc<Self> {
+        progress.hangs_on(&life);
+        let behind = AtomicUsize::new(places.len());
+        let place = |(key, queue)| Place { key, queue, ahead: AtomicUsize::new(usize::MAX) };
+        let claim = Arc::new(Self {
+            session,
+            life,
+            places: places.into_iter().map(place).collect(),
+            progress,
+            number: AtomicI64::new(0),
+            sent: AtomicBool::new(false),
+            unanswered: AtomicBool::new(false),
+            created: AtomicI64::new(0),
+            modified: AtomicI64::new(0),
+            behind,
+        });
+        let holding: Weak<dyn Holding> = Arc::downgrade(&claim) as Weak<dyn Holding>;
+        let number = claim.life.hold(holding);
+        claim.number.store(number.cast_signed(), Ordering::Relaxed);
+        claim
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        self.session.client()
+    }
+
+    fn now(&self) -> Moment {
+        self.client().now()
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub(crate) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    fn created(&self) -> Revision {
+        Revision(self.created.load(Ordering::Acquire))
+    }
+
+    fn modified(&self) -> Revision {
+        Revision(self.modified.load(Ordering::Acquire))
+    }
+
+    /// One for each key, in the order of the names.
+    pub(crate) fn fences(&self) -> impl Iterator<Item = Fence> + '_ {
+        self.places.iter().map(|place| self.fence_of(&place.key))
+    }
+
+    fn fence_of(&self, key: &Bytes) -> Fence {
+        Fence {
+            cluster_id: self.life.cluster_id(),
+            key: key.clone(),
+            create_revision: self.created(),
+            mod_revision: self.modified(),
+            lease: self.life.lease,
+        }
+    }
+
+    /// A claim has one key at least.
+    pub(crate) fn fence(&self) -> Fence {
+        self.fence_of(&self.places[0].key)
+    }
+
+    /// What holds in etcd for as long as this is held.
+    fn ownership(&self) -> impl Iterator<Item = Compare> + '_ {
+        self.places.iter().flat_map(|place| {
+            [
+                Compare::create_revision(place.key.clone()).equal(self.created()),
+                Compare::mod_revision(place.key.clone()).equal(self.modified()),
+            ]
+        })
+    }
+
+    /// Why it is not held, if it is not.
+    pub(crate) fn loss(&self) -> Option<LossReason> {
+        self.progress.loss().or_else(|| self.life.loss(self.now()))
+    }
+
+    pub(crate) fn deadline(&self) -> Moment {
+        match self.progress.loss() {
+            Some(_) => Moment::default(),
+            None => self.life.deadline(),
+        }
+    }
+
+    /// Waits until it is held no longer. Cancel safe.
+    pub(crate) async fn lost(&self) -> LossReason {
+        let itself = pin!(self.progress.ended());
+        match future::select(itself, pin!(self.life.lost())).await {
+            Either::Left((reason, _)) | Either::Right((reason, _)) => reason,
+        }
+    }
+
+    /// It is held no longer, though the session may be.
+    fn lose(&self, reason: LossReason) {
+        if self.progress.lost(reason) {
+            tracing::warn!(fence = %self.fence(), %reason, "{WHAT} lost");
+        }
+    }
+
+    /// Whether keys of it may still be in etcd, or get there.
+    fn is_left_over(&self) -> bool {
+        self.life.is_held(self.now()) && !self.progress.is_released()
+    }
+
+    fn place(&self, key: &Bytes) -> Option<&Place> {
+        self.places.iter().find(|place| place.key == key)
+    }
+}
+
+impl Waiter for Claim {
+    fn turn(&self, _: &Bytes) {
+        // Each queue says so once.
+        if self.behind.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.progress.turn();
+        }
+    }
+
+    fn deleted(&self, _: &Bytes) {
+        // Deleted with its lease: the session will hear of it, but not so soon.
+        self.lose(LossReason::KeyDeleted);
+    }
+
+    fn rewritten(&self, _: &Bytes, revision: Revision) {
+        if revision > self.modified() {
+            self.lose(LossReason::TakenOver);
+        }
+    }
+
+    fn failed(&self, error: Error) {
+        self.progress.failed(error);
+    }
+
+    fn is_observed(&self) -> bool {
+        self.progress.is_observed()
+    }
+
+    fn ahead(&self, key: &Bytes, count: usize) {
+        if let Some(place) = self.place(key) {
+            place.ahead.store(count, Ordering::Relaxed);
+            let most = self.places.iter().map(|place| place.ahead.load(Ordering::Relaxed)).max();
+            most.filter(|most| *most < usize::MAX).into_iter().for_each(|n| self.progress.ahead(n));
+        }
+    }
+}
+
+impl Holding for Claim {
+    fn name(&self) -> String {
+        match self.created() {
+            Revision::NONE => format!("{:?}, waiting", self.places[0].key),
+            _ => self.fence().to_string(),
+        }
+    }
+
+    fn give_back(self: Arc<Self>) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move { self.leave().await.map(drop) })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.life.drop_holding(self.number.load(Ordering::Relaxed).cast_unsigned());
+        for place in &self.places {
+            place.queue.leave(place.key.clone());
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What services coordinate with, each on a session.
+
+mod claim;
+mod holder;
+mod mutex;
+
+pub use self::{
+    claim::{Acquire, Acquiring, ClaimState, Release},
+    holder::{Contender, Holder},
+    mutex::{
+        AcquireLock, LockEvent, MultiGuard, MultiMutex, Mutex, MutexActor, MutexGuard, ReleaseLock,
+        SubscribeLock, TryAcquireLock,
+    },
+};

@@ -1,0 +1,185 @@
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tenure_core::{LeaseId, Moment, Revision};
+
+use crate::{
+    client::{KeepAlive, LeaseCell, LeaseState},
+    error::{LossReason, Result},
+};
+
+/// Something that a session has in the cluster, and gives back when it is closed.
+pub(crate) trait Holding: Send + Sync + 'static {
+    /// What to call it in a log.
+    fn name(&self) -> String;
+    /// Takes it out of the cluster; ends once it is gone, or the lease is.
+    fn give_back(self: Arc<Self>) -> BoxFuture<'static, Result<()>>;
+}
+
+/// One life of a session: a lease, from its grant to its loss.
+pub(crate) struct Life {
+    pub(crate) generation: u64,
+    pub(crate) lease: LeaseId,
+    cluster_id: u64,
+    cell: Arc<LeaseCell>,
+    keep: Mutex<Option<KeepAlive>>,
+    /// When the session's guard key was last put, as far as is known.
+    guard: AtomicI64,
+    holdings: Mutex<Holdings>,
+    inherited: Mutex<Vec<Inherited>>,
+}
+
+#[derive(Default)]
+struct Holdings {
+    last: u64,
+    held: BTreeMap<u64, Weak<dyn Holding>>,
+}
+
+/// A key that an earlier process of this session left, and that is ours now.
+#[derive(Clone, Debug)]
+pub(crate) struct Inherited {
+    pub(crate) key: Bytes,
+    pub(crate) created: Revision,
+    pub(crate) modified: Revision,
+}
+
+impl Life {
+    pub(crate) fn new(generation: u64, cluster_id: u64, keep: KeepAlive) -> Self {
+        Self {
+            generation,
+            lease: keep.id(),
+            cluster_id,
+            cell: Arc::clone(keep.cell()),
+            keep: Mutex::new(Some(keep)),
+            guard: AtomicI64::new(0),
+            holdings: Mutex::default(),
+            inherited: Mutex::default(),
+        }
+    }
+
+    /// The TTL that the server gave last.
+    pub(crate) fn ttl(&self) -> Duration {
+        self.cell.ttl()
+    }
+
+    pub(crate) fn deadline(&self) -> Moment {
+        self.cell.deadline()
+    }
+
+    pub(crate) fn is_held(&self, now: Moment) -> bool {
+        now < self.cell.deadline()
+    }
+
+    pub(crate) fn state(&self, now: Moment) -> LeaseState {
+        self.cell.state(now)
+    }
+
+    /// Why it is over, if it is.
+    pub(crate) fn loss(&self, now: Moment) -> Option<LossReason> {
+        match self.state(now) {
+            LeaseState::Lost { reason } => Some(reason),
+            _ => None,
+        }
+    }
+
+    pub(crate) async fn changed_from(&self, seen: Option<LeaseState>) -> LeaseState {
+        self.cell.changed_from(seen).await
+    }
+
+    pub(crate) async fn lost(&self) -> LossReason {
+        let mut seen = None;
+        loop {
+            match self.cell.changed_from(seen).await {
+                LeaseState::Lost { reason } => return reason,
+                state => seen = Some(state),
+            }
+        }
+    }
+
+    /// Ends it here and now, whatever the server thinks. Renewals go on until [`forget`].
+    ///
+    /// [`forget`]: Self::forget
+    pub(crate) fn end(&self, reason: LossReason) {
+        self.cell.lost(reason);
+    }
+
+    /// Stops renewing.
+    pub(crate) fn forget(&self) {
+        drop(lock(&self.keep).take());
+    }
+
+    pub(crate) fn cluster_id(&self) -> u64 {
+        self.cluster_id
+    }
+
+    /// An answer came from this cluster. Revisions of another one mean nothing here.
+    pub(crate) fn check_cluster(&self, cluster_id: u64) {
+        if cluster_id != self.cluster_id {
+            self.end(LossReason::ClusterChanged);
+        }
+    }
+
+    /// The key that tells late copies of an acquire from its repetition.
+    pub(crate) fn guard_key(&self) -> Bytes {
+        format!("tenure/session/{:x}", self.lease.get()).into()
+    }
+
+    pub(crate) fn guard(&self) -> Revision {
+        Revision(self.guard.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn guard_is_at(&self, revision: Revision) {
+        self.guard.fetch_max(revision.0, Ordering::AcqRel);
+    }
+
+    /// Remembers something to be given back.
+    pub(crate) fn hold(&self, holding: Weak<dyn Holding>) -> u64 {
+        let mut holdings = lock(&self.holdings);
+        holdings.last += 1;
+        let number = holdings.last;
+        holdings.held.insert(number, holding);
+        number
+    }
+
+    pub(crate) fn drop_holding(&self, number: u64) {
+        lock(&self.holdings).held.remove(&number);
+    }
+
+    /// What is held, the newest first.
+    pub(crate) fn holdings(&self) -> Vec<Arc<dyn Holding>> {
+        lock(&self.holdings).held.values().rev().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(super) fn inherit(&self, keys: impl IntoIterator<Item = Inherited>) {
+        lock(&self.inherited).extend(keys);
+    }
+
+    pub(super) fn inherited(&self) -> Vec<Inherited> {
+        lock(&self.inherited).clone()
+    }
+
+    pub(super) fn disown(&self) -> Vec<Inherited> {
+        std::mem::take(&mut *lock(&self.inherited))
+    }
+
+    /// Takes the oldest inherited key under this prefix.
+    pub(crate) fn claim_inherited(&self, prefix: &Bytes) -> Option<Inherited> {
+        let mut inherited = lock(&self.inherited);
+        let under = inherited.iter().enumerate().filter(|(_, own)| own.key.starts_with(prefix));
+        let (place, _) = under.min_by_key(|(_, own)| own.created)?;
+        Some(inherited.swap_remove(place))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing in here can panic while it is held.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

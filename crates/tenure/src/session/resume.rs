@@ -1,0 +1,66 @@
+//! Going on with the lease of an earlier process.
+
+use bytes::Bytes;
+use tenure_core::{EtcdError, LeaseId};
+
+use super::life::{Inherited, Life};
+use crate::{
+    client::Client,
+    error::{Error, Result},
+    ops::{Compare, Get, KeepValue, Op, Put, Txn},
+};
+
+/// How many keys one transaction looks at; etcd allows 128 operations.
+const BATCH: usize = 100;
+
+/// Keeps `lease` alive from now on, and takes over the keys that hold something on it: each is
+/// written once, so that the guards of the earlier process no longer match.
+pub(super) async fn resume(client: &Client, lease: LeaseId, generation: u64) -> Result<Life> {
+    // Only an answered renewal says that it lives; a time to live may be of the past.
+    let keep = client.lease_keep_alive(lease).await?;
+    let found = client.lease_time_to_live(lease).keys().await?;
+    if found.remaining.is_none() {
+        return Err(Error::etcd("session", EtcdError::LeaseNotFound));
+    }
+    let life = Life::new(generation, found.header.cluster_id, keep);
+    let guard = client.get(life.guard_key()).keys_only().await?;
+    if let Some(kv) = guard.kv() {
+        life.guard_is_at(kv.mod_revision);
+    }
+    let claims: Vec<_> = found.keys.into_iter().filter(|key| is_claim(key, lease)).collect();
+    for batch in claims.chunks(BATCH) {
+        life.inherit(take_over(client, batch).await?);
+    }
+    Ok(life)
+}
+
+/// Whether a key is one of a lock or an election: `../<lease>` or `../<lease>-<nonce>`, in hex.
+/// Those of other recipes are ordered by their last change, and must not be written.
+fn is_claim(key: &Bytes, lease: LeaseId) -> bool {
+    let guard = b"tenure/session/";
+    let last = key.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let owner = last.split(|byte| *byte == b'-').next().unwrap_or_default();
+    !key.starts_with(guard) && owner == format!("{:x}", lease.get()).as_bytes()
+}
+
+async fn take_over(client: &Client, keys: &[Bytes]) -> Result<Vec<Inherited>> {
+    let gets = keys.iter().map(|key| Get::new(key.clone()).keys_only());
+    let seen = client.txn().and_then(gets).await?;
+    let seen: Vec<_> =
+        seen.responses.into_iter().filter_map(|response| response.into_get()?.into_kv()).collect();
+    let puts = seen.iter().map(|kv| {
+        Txn::new()
+            .when([Compare::mod_revision(kv.key.clone()).equal(kv.mod_revision)])
+            .and_then([Put::new(kv.key.clone(), KeepValue).keep_lease()])
+    });
+    let written = client.txn().and_then(puts.map(Op::from)).await?;
+    let modified = written.header.revision;
+    let taken = written.responses.into_iter().map(|response| response.into_txn());
+    let ours = seen.into_iter().zip(taken).filter(|(_, txn)| {
+        // Whoever wrote it in between resumed the session, too.
+        txn.as_ref().is_some_and(|txn| txn.succeeded)
+    });
+    Ok(ours
+        .map(|(kv, _)| Inherited { key: kv.key, created: kv.create_revision, modified })
+        .collect())
+}
