@@ -21,6 +21,8 @@ use crate::{
 
 /// With more foreign keys ahead than this, everybody would be woken too often by a watch on all.
 const LONG: usize = 32;
+/// How long the watch stands though nobody of this client is in the queue.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// Follows one prefix, and tells the contenders of this client what they have to know.
 pub(crate) struct QueueActor {
@@ -34,6 +36,9 @@ pub(crate) struct QueueActor {
     /// The watch or the listing fails; the next try waits.
     outage: Option<Outage>,
     pausing: bool,
+    /// Somebody came since the last look at whether there is still anybody.
+    visited: bool,
+    closing_time: Option<SpawnHandle>,
     _running: Running,
 }
 
@@ -98,6 +103,8 @@ impl QueueActor {
             listing: false,
             outage: None,
             pausing: false,
+            visited: false,
+            closing_time: None,
             _running: running,
         }
     }
@@ -235,6 +242,22 @@ impl QueueActor {
         if let Some(handle) = self.seats.remove(key).and_then(|seat| seat.long_way) {
             ctx.cancel_future(handle);
         }
+        if self.seats.is_empty() && self.closing_time.is_none() {
+            self.close_later(ctx);
+        }
+    }
+
+    /// Stops watching if nobody comes for a while: a queue of others need not wake this process.
+    fn close_later(&mut self, ctx: &mut Context<Self>) {
+        self.visited = false;
+        self.closing_time = Some(ctx.run_later(IDLE, |actor, ctx| {
+            actor.closing_time = None;
+            if actor.visited && actor.seats.is_empty() {
+                actor.close_later(ctx);
+            } else if actor.seats.is_empty() {
+                actor.give_up_watch(ctx);
+            }
+        }));
     }
 }
 
@@ -266,6 +289,7 @@ impl Handler<Expect> for QueueActor {
     type Result = ();
 
     fn handle(&mut self, _: Expect, ctx: &mut Context<Self>) {
+        self.visited = true;
         self.stand(ctx);
     }
 }

@@ -29,7 +29,6 @@ impl Claim {
         for place in &self.places {
             place.queue.expect();
         }
-        self.sent.store(true, Ordering::Release);
         loop {
             let guard = self.life.guard();
             let txn = self.entering(value, patience, guard);
@@ -69,7 +68,6 @@ impl Claim {
 
     /// Takes the place of a key that an earlier process of the session left.
     pub(super) async fn inherit(self: &Arc<Self>, left: &Inherited) -> Result<()> {
-        self.sent.store(true, Ordering::Release);
         // A copy of the earlier process may be under way.
         self.unanswered.store(true, Ordering::Release);
         self.is_created(left.created, left.modified);

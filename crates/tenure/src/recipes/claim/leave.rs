@@ -38,17 +38,19 @@ impl Claim {
         for place in &self.places {
             place.queue.leave(place.key.clone());
         }
-        if !self.sent.load(Ordering::Acquire) {
+        let late = self.unanswered.load(Ordering::Acquire);
+        if !late && self.created() == Revision::NONE {
+            // Nothing was ever put.
             self.progress.released();
             return Ok(Release::Released);
         }
         let repeated = AtomicBool::new(false);
-        let answer = self.leave_for_sure(&repeated).await;
+        let answer = self.leave_for_sure(late, &repeated).await;
         match answer {
             Ok(answer) => {
                 let revision = answer.header.revision;
                 let all = deleted(&answer) == self.places.len();
-                if self.unanswered.load(Ordering::Acquire) {
+                if late {
                     self.life.guard_is_at(revision);
                 }
                 for place in &self.places {
@@ -64,6 +66,7 @@ impl Claim {
                 }
             }
             Err(error) if error.etcd_error() == Some(EtcdError::LeaseNotFound) => {
+                self.life.end(LossReason::Revoked);
                 let reason = self.loss().unwrap_or(LossReason::Revoked);
                 self.progress.lost(reason);
                 Ok(Release::AlreadyLost(reason))
@@ -76,8 +79,7 @@ impl Claim {
     }
 
     /// `repeated` tells whether an earlier copy may have done it.
-    async fn leave_for_sure(&self, repeated: &AtomicBool) -> Result<TxnResponse> {
-        let late = self.unanswered.load(Ordering::Acquire);
+    async fn leave_for_sure(&self, late: bool, repeated: &AtomicBool) -> Result<TxnResponse> {
         let mut last = false;
         let go_on = |_: &Error| {
             // After the loss one more time: the lease is as good as gone.

@@ -14,11 +14,12 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures::future::{self, BoxFuture, Either};
-use tenure_core::{Fence, Moment, Revision};
+use tenure_core::{EtcdError, Fence, Moment, Revision};
 
 pub(crate) use self::acquiring::Held;
 use self::progress::Progress;
@@ -42,9 +43,7 @@ pub(crate) struct Claim {
     progress: Arc<Progress>,
     /// The number under which the life remembers it.
     number: AtomicI64,
-    /// The transaction that puts the keys was sent.
-    sent: AtomicBool,
-    /// A copy of it may be under way that nobody waits for.
+    /// A copy of the transaction that puts the keys may be under way that nobody waits for.
     unanswered: AtomicBool,
     created: AtomicI64,
     modified: AtomicI64,
@@ -61,6 +60,8 @@ struct Place {
 
 /// What a lock is called in logs and errors.
 const WHAT: &str = "lock";
+/// How long to ask why a key is gone.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Claim {
     fn new(
@@ -78,7 +79,6 @@ impl Claim {
             places: places.into_iter().map(place).collect(),
             progress,
             number: AtomicI64::new(0),
-            sent: AtomicBool::new(false),
             unanswered: AtomicBool::new(false),
             created: AtomicI64::new(0),
             modified: AtomicI64::new(0),
@@ -166,9 +166,7 @@ impl Claim {
 
     /// It is held no longer, though the session may be.
     fn lose(&self, reason: LossReason) {
-        if self.progress.lost(reason) {
-            tracing::warn!(fence = %self.fence(), %reason, "{WHAT} lost");
-        }
+        lose(&self.progress, &self.fence(), reason);
     }
 
     /// Whether keys of it may still be in etcd, or get there.
@@ -181,6 +179,12 @@ impl Claim {
     }
 }
 
+fn lose(progress: &Progress, fence: &Fence, reason: LossReason) {
+    if progress.lost(reason) {
+        tracing::warn!(%fence, %reason, "{WHAT} lost");
+    }
+}
+
 impl Waiter for Claim {
     fn turn(&self, _: &Bytes) {
         // Each queue says so once.
@@ -190,8 +194,24 @@ impl Waiter for Claim {
     }
 
     fn deleted(&self, _: &Bytes) {
-        // Deleted with its lease: the session will hear of it, but not so soon.
-        self.lose(LossReason::KeyDeleted);
+        if !self.progress.doubt() {
+            return;
+        }
+        // Was it the key that somebody deleted, or the lease?
+        let (client, life) = (self.client().clone(), Arc::clone(&self.life));
+        let (progress, fence) = (Arc::clone(&self.progress), self.fence());
+        self.client().spawn(async move {
+            let asked = pin!(client.lease_keep_alive_once(life.lease));
+            let limit = pin!(client.sleep(PATIENCE));
+            let answer = future::select(asked, limit).await;
+            if let Either::Left((Err(error), _)) = answer
+                && error.etcd_error() == Some(EtcdError::LeaseNotFound)
+            {
+                life.end(LossReason::Revoked);
+            }
+            let reason = life.loss(client.now()).unwrap_or(LossReason::KeyDeleted);
+            lose(&progress, &fence, reason);
+        });
     }
 
     fn rewritten(&self, _: &Bytes, revision: Revision) {

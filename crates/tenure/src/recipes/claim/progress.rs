@@ -54,6 +54,8 @@ impl ClaimState {
 pub(crate) struct Progress {
     stage: Mutex<Stage>,
     changed: Notify,
+    /// A key of it is gone; why will be known in a moment.
+    doubted: AtomicBool,
     observed: AtomicBool,
     /// The life of the session that it hangs on, once it does.
     life: OnceLock<Arc<Life>>,
@@ -86,6 +88,7 @@ impl Progress {
         Self {
             stage: Mutex::new(Stage::Waiting { ahead: None }),
             changed: Notify::new(),
+            doubted: AtomicBool::new(false),
             observed: AtomicBool::new(false),
             life: OnceLock::new(),
         }
@@ -148,8 +151,18 @@ impl Progress {
         matches!(*self.lock(), Stage::Released)
     }
 
+    /// It is not held from now on, for a reason still to be told. Whether this is news.
+    pub(super) fn doubt(&self) -> bool {
+        !self.doubted.swap(true, Ordering::AcqRel)
+    }
+
     /// Why it is over for itself, whatever the session says.
     pub(super) fn loss(&self) -> Option<LossReason> {
+        let doubted = self.doubted.load(Ordering::Acquire).then_some(LossReason::KeyDeleted);
+        self.final_loss().or(doubted)
+    }
+
+    fn final_loss(&self) -> Option<LossReason> {
         match *self.lock() {
             Stage::Lost(reason) => Some(reason),
             Stage::Released => Some(LossReason::Closed),
@@ -176,7 +189,7 @@ impl Progress {
     pub(super) async fn ended(&self) -> LossReason {
         loop {
             let changed = self.changed.notified();
-            if let Some(reason) = self.loss() {
+            if let Some(reason) = self.final_loss() {
                 return reason;
             }
             changed.await;
