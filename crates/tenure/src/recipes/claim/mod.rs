@@ -146,14 +146,13 @@ impl Claim {
 
     /// Why it is not held, if it is not.
     pub(crate) fn loss(&self) -> Option<LossReason> {
-        self.progress.loss().or_else(|| self.life.loss(self.now()))
+        let itself = self.progress.final_loss();
+        itself.or_else(|| self.life.loss(self.now())).or_else(|| self.progress.doubt_of())
     }
 
     pub(crate) fn deadline(&self) -> Moment {
-        match self.progress.loss() {
-            Some(_) => Moment::default(),
-            None => self.life.deadline(),
-        }
+        let over = self.progress.final_loss().or_else(|| self.progress.doubt_of()).is_some();
+        if over { Moment::default() } else { self.life.deadline() }
     }
 
     /// Waits until it is held no longer. Cancel safe.

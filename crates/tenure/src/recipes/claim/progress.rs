@@ -156,13 +156,13 @@ impl Progress {
         !self.doubted.swap(true, Ordering::AcqRel)
     }
 
-    /// Why it is over for itself, whatever the session says.
-    pub(super) fn loss(&self) -> Option<LossReason> {
-        let doubted = self.doubted.load(Ordering::Acquire).then_some(LossReason::KeyDeleted);
-        self.final_loss().or(doubted)
+    /// The likely reason why it is not held, while the true one is being asked for.
+    pub(super) fn doubt_of(&self) -> Option<LossReason> {
+        self.doubted.load(Ordering::Acquire).then_some(LossReason::KeyDeleted)
     }
 
-    fn final_loss(&self) -> Option<LossReason> {
+    /// Why it is over for itself, whatever the session says.
+    pub(super) fn final_loss(&self) -> Option<LossReason> {
         match *self.lock() {
             Stage::Lost(reason) => Some(reason),
             Stage::Released => Some(LossReason::Closed),
