@@ -15,13 +15,14 @@ use futures::{
 };
 use tenure_core::{EtcdError, name::claim_key};
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use super::{Claim, ClaimState, Progress, Release, WHAT, enter::Patience};
 use crate::{
     client::Queue,
     error::{Error, ErrorKind, LossReason, Result},
     recipes::holder,
-    session::{Life, Session},
+    session::{Holding, Life, Session},
 };
 
 /// What to claim, and how.
@@ -141,7 +142,14 @@ impl<G> Future for Acquiring<G> {
                     let request = request?;
                     let session = request.session.clone();
                     let (reply, answer) = oneshot::channel();
-                    session.client().spawn(request.run(Arc::clone(&self.progress), reply));
+                    let span = tracing::debug_span!(
+                        "acquire",
+                        // There is one queue at least.
+                        prefix = ?request.queues[0].prefix(),
+                        fence = tracing::field::Empty,
+                    );
+                    let work = request.run(Arc::clone(&self.progress), reply);
+                    session.client().spawn(work.instrument(span));
                     self.stage = Stage::Waiting(session, answer);
                 }
                 Stage::Waiting(session, answer) => {
@@ -227,7 +235,7 @@ impl Request {
         match outcome {
             Ok(true) => {
                 // Whoever is gone has it released here.
-                let _ = reply.send(Ok(Some(Held(claim))));
+                let _ = reply.send(Ok(Some(Held::new(claim))));
             }
             Ok(false) => {
                 let late = claim.unanswered.load(Ordering::Acquire);
@@ -237,9 +245,10 @@ impl Request {
                 }
             }
             Err(given_up) => {
-                if let GivenUp::Because(error) = given_up {
+                if let GivenUp::Because(mut error) = given_up {
                     if error.etcd_error() == Some(EtcdError::LeaseNotFound) {
                         life.end(LossReason::Revoked);
+                        error = Error::lost(WHAT, LossReason::Revoked);
                     }
                     progress.failed(error.clone());
                     let _ = reply.send(Err(error));
@@ -299,7 +308,9 @@ impl Claim {
         if !self.progress.held(self.fence()) {
             return Err(lost(self.loss().unwrap_or(LossReason::KeyDeleted)));
         }
-        tracing::debug!(fence = %self.fence(), "{WHAT} acquired");
+        let fence = self.fence();
+        tracing::Span::current().record("fence", tracing::field::display(&fence));
+        tracing::debug!(%fence, "{WHAT} acquired");
         Ok(())
     }
 
@@ -312,23 +323,32 @@ impl Claim {
 }
 
 /// A claim that is held. Dropped, it is given back in the background.
-pub(crate) struct Held(Arc<Claim>);
+pub(crate) struct Held {
+    claim: Arc<Claim>,
+    /// From the grant to the end of this.
+    span: tracing::Span,
+}
 
 impl Held {
+    fn new(claim: Arc<Claim>) -> Self {
+        let span = tracing::debug_span!(parent: None, "hold", fence = %claim.fence());
+        Self { claim, span }
+    }
+
     pub(crate) fn claim(&self) -> &Arc<Claim> {
-        &self.0
+        &self.claim
     }
 
     pub(crate) async fn release(self) -> Result<Release> {
-        self.0.release().await
+        let span = tracing::debug_span!(parent: &self.span, "release");
+        self.claim.release().instrument(span).await
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.0.is_left_over() {
-            let claim = Arc::clone(&self.0);
-            self.0.session().give_back(claim);
+        if self.claim.is_left_over() {
+            self.claim.session().give_back(Arc::clone(&self.claim) as Arc<dyn Holding>);
         }
     }
 }
