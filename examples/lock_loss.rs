@@ -42,7 +42,7 @@ async fn main() -> anyhow::Result<()> {
         .arg("holder")
         .env("TENURE_ENDPOINTS", playground.endpoints().join(","))
         .spawn()?;
-    while report.contenders().await?.is_empty() {} // until the first has it
+    while report.holders().await?.is_empty() {} // until the first has it
     signal("-STOP", first.id())?;
     println!("second: stopped the first, and wait");
     let guard = report.acquire().await?;

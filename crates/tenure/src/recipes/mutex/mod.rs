@@ -112,7 +112,7 @@ impl Mutex {
     /// # Errors
     ///
     /// Those of [`Client::get`].
-    pub async fn contenders(&self) -> Result<Vec<Contender>> {
+    pub async fn holders(&self) -> Result<Vec<Contender>> {
         let queue = self.queue.clone()?;
         contenders(self.session.client(), queue.prefix()).await
     }
