@@ -7,6 +7,7 @@ mod fenced;
 mod leave;
 mod persist;
 mod progress;
+mod stage;
 
 use std::{
     pin::pin,
@@ -26,7 +27,7 @@ use self::progress::Progress;
 pub use self::{
     acquiring::{Acquire, Acquiring},
     leave::Release,
-    progress::ClaimState,
+    stage::ClaimState,
 };
 use crate::{
     client::{Client, Queue, Waiter},

@@ -10,45 +10,12 @@ use futures::{Stream, future, stream};
 use tenure_core::{Fence, Moment};
 use tokio::sync::Notify;
 
+use super::stage::{ClaimState, Stage};
 use crate::{
-    client::{Client, LeaseState},
+    client::Client,
     error::{Error, LossReason},
     session::Life,
 };
-
-/// How it stands with something that a session asked for: a lock, for one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ClaimState {
-    /// Others are first.
-    Waiting {
-        /// How many, as far as is known.
-        ahead: Option<usize>,
-    },
-    /// It is ours.
-    Held {
-        /// What proves it, of a claim for several names the first.
-        fence: Fence,
-    },
-    /// It is ours, but the session's renewal is overdue: get ready to stop.
-    Jeopardy {
-        /// When it will be lost, on the client's clock.
-        until: Moment,
-    },
-    /// It is ours no longer. Final.
-    Lost {
-        /// Why.
-        reason: LossReason,
-    },
-    /// It was given back, or given up. Final.
-    Released,
-}
-
-impl ClaimState {
-    fn is_final(&self) -> bool {
-        matches!(self, Self::Lost { .. } | Self::Released)
-    }
-}
 
 /// What is known of one claim, shared by those who wait and those who know.
 pub(crate) struct Progress {
@@ -59,28 +26,6 @@ pub(crate) struct Progress {
     observed: AtomicBool,
     /// The life of the session that it hangs on, once it does.
     life: OnceLock<Arc<Life>>,
-}
-
-#[derive(Clone, Debug)]
-enum Stage {
-    Waiting { ahead: Option<usize> },
-    Turn,
-    Failed(Error),
-    Held(Fence),
-    Lost(LossReason),
-    Released,
-}
-
-impl Stage {
-    fn may_become(&self, next: &Self) -> bool {
-        let ends = matches!(next, Self::Lost(_) | Self::Released);
-        match self {
-            Self::Waiting { .. } => true,
-            Self::Turn => ends || matches!(next, Self::Held(_)),
-            Self::Held(_) | Self::Failed(_) => ends,
-            Self::Lost(_) | Self::Released => false,
-        }
-    }
 }
 
 impl Progress {
@@ -111,15 +56,11 @@ impl Progress {
 
     /// Moves on, if that is possible from where it is; what is final stays.
     fn advance(&self, next: Stage) -> bool {
-        {
-            let mut stage = self.lock();
-            if !stage.may_become(&next) {
-                return false;
-            }
-            *stage = next;
+        let moved = self.lock().advance(next);
+        if moved {
+            self.changed.notify_waiters();
         }
-        self.changed.notify_waiters();
-        true
+        moved
     }
 
     pub(super) fn ahead(&self, count: usize) {
@@ -163,11 +104,7 @@ impl Progress {
 
     /// Why it is over for itself, whatever the session says.
     pub(super) fn final_loss(&self) -> Option<LossReason> {
-        match *self.lock() {
-            Stage::Lost(reason) => Some(reason),
-            Stage::Released => Some(LossReason::Closed),
-            _ => None,
-        }
+        self.lock().loss()
     }
 
     /// Waits for the turn, or for the reason why it never comes.
@@ -197,23 +134,8 @@ impl Progress {
     }
 
     pub(crate) fn state(&self, now: Moment) -> ClaimState {
-        let stage = self.lock().clone();
         let lease = self.life.get().map(|life| life.state(now));
-        match (stage, lease) {
-            (Stage::Lost(reason), _) => ClaimState::Lost { reason },
-            (Stage::Released, _) => ClaimState::Released,
-            (Stage::Failed(error), _) => {
-                let reason = error.loss_reason().unwrap_or(LossReason::Failed);
-                ClaimState::Lost { reason }
-            }
-            (_, Some(LeaseState::Lost { reason })) => ClaimState::Lost { reason },
-            (Stage::Waiting { ahead }, _) => ClaimState::Waiting { ahead },
-            (Stage::Turn, _) => ClaimState::Waiting { ahead: Some(0) },
-            (Stage::Held(_), Some(LeaseState::Jeopardy { until })) => {
-                ClaimState::Jeopardy { until }
-            }
-            (Stage::Held(fence), _) => ClaimState::Held { fence },
-        }
+        self.lock().state(lease)
     }
 
     /// The present state, then each change, the last of which is final.
