@@ -1,33 +1,70 @@
-//! What the client costs, beside its peers, one run and one line of JSON at a time.
+//! What the client costs, beside its peers: a run is a process, and prints a line of JSON.
 //!
 //!     tenure-bench put --peer tenure --tasks 64 --count 20000 --endpoint http://127.0.0.1:2379
+//!     tenure-bench summary <lines
+//!
+//! | work | `--tasks` | peers |
+//! |---|---|---|
+//! | `put` `get` `txn` | calls in flight | `tenure` `tenure-local` `etcd-client` `etcd-client-ct` `tonic` |
+//! | `lock` | tasks with a lock each | `tenure` `tenure-one-session` `tenure-at` `etcd-client` |
+//! | `handover` | tasks with one lock | the same |
+//! | `handover-busy` | the same, while two others write | the same |
+//! | `handover-processes` | processes with one lock | the same |
+//! | `fanout` | watches of one key | `tenure` `etcd-client` `etcd-client-shared` `tonic` |
+//! | `idle` | watches that nothing happens to | `tenure` `etcd-client` `tonic` |
+//! | `leases` | leases kept alive | `tenure` `etcd-client` |
+//! | `renewals` | locks on one session | `tenure` |
 
+mod fanout;
+mod idle;
 mod kv;
+mod leases;
+mod locks;
 mod measure;
+mod pb;
+mod peers;
+mod processes;
+mod renewals;
+mod server;
+mod summary;
 
-use anyhow::{Context, bail};
+use std::time::Duration;
+
+use anyhow::bail;
 use lexopt::prelude::*;
 
 /// What one run is asked to do.
+#[derive(Clone)]
 pub struct Order {
     pub work: String,
     pub peer: String,
     pub endpoint: String,
+    /// How many at once.
     pub tasks: usize,
+    /// How many in all, where the count is what ends the run.
     pub count: usize,
+    /// How long, where the clock does.
+    pub time: Duration,
+    /// Of the lock that contending processes share.
+    pub name: String,
 }
 
 fn main() -> anyhow::Result<()> {
     let order = order()?;
-    // As users of the peers have it: two workers.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("a runtime")?;
     match order.work.as_str() {
-        "put" | "get" | "txn" => kv::run(&runtime, &order),
-        other => bail!("no work is called {other:?}; there are put, get and txn"),
+        "summary" => summary::run(std::io::stdin().lock()),
+        "put" | "get" | "txn" => peers::block_on(&order, kv::run(&order)),
+        "lock" | "handover" | "handover-busy" => peers::block_on(&order, locks::run(&order)),
+        "handover-processes" => peers::block_on(&order, processes::contend_all(&order)),
+        "fanout" => peers::block_on(&order, fanout::run(&order)),
+        "idle" => peers::block_on(&order, idle::run(&order)),
+        "leases" => peers::block_on(&order, leases::run(&order)),
+        "renewals" => peers::block_on(&order, renewals::run(&order)),
+        // Started by runs that need other processes.
+        "contender" => peers::block_on(&order, processes::contender(&order)),
+        "writers" => peers::block_on(&order, processes::writers(&order)),
+        "putter" => peers::block_on(&order, processes::putter(&order)),
+        other => bail!("no work is called {other:?}; see the head of main.rs"),
     }
 }
 
@@ -38,6 +75,8 @@ fn order() -> anyhow::Result<Order> {
         endpoint: "http://127.0.0.1:2379".to_owned(),
         tasks: 64,
         count: 20_000,
+        time: Duration::from_secs(3),
+        name: String::new(),
     };
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {
@@ -47,6 +86,10 @@ fn order() -> anyhow::Result<Order> {
             Long("endpoint") => order.endpoint = arguments.value()?.string()?,
             Long("tasks") => order.tasks = arguments.value()?.parse()?,
             Long("count") => order.count = arguments.value()?.parse()?,
+            Long("seconds") => {
+                order.time = Duration::from_secs_f64(arguments.value()?.parse()?);
+            }
+            Long("name") => order.name = arguments.value()?.string()?,
             other => return Err(other.unexpected().into()),
         }
     }
