@@ -158,7 +158,7 @@ impl Life {
         lock(&self.holdings).held.values().rev().filter_map(Weak::upgrade).collect()
     }
 
-    pub(super) fn inherit(&self, keys: impl IntoIterator<Item = Inherited>) {
+    pub(crate) fn inherit(&self, keys: impl IntoIterator<Item = Inherited>) {
         lock(&self.inherited).extend(keys);
     }
 

@@ -206,7 +206,7 @@ impl Request {
         let outcome = {
             let granted = pin!(async {
                 let entered = match inherited {
-                    Some(left) => claim.inherit(&left).await.map(|()| true)?,
+                    Some(left) => claim.inherit(&left, self.patience).await?,
                     None => claim.enter(&holder::record(&self.session), self.patience).await?,
                 };
                 if entered {

@@ -66,14 +66,25 @@ impl Claim {
         }
     }
 
-    /// Takes the place of a key that an earlier process of the session left.
-    pub(super) async fn inherit(self: &Arc<Self>, left: &Inherited) -> Result<()> {
+    /// Takes the place of a key that an earlier process of the session left; false, and leaves it
+    /// as it is, if it was only tried, and somebody is ahead.
+    pub(super) async fn inherit(
+        self: &Arc<Self>,
+        left: &Inherited,
+        patience: Patience,
+    ) -> Result<bool> {
         // A copy of the earlier process may be under way.
         self.unanswered.store(true, Ordering::Release);
         self.is_created(left.created, left.modified);
         let before = self.look_around().await?;
+        let mut ahead = before.iter().flat_map(|before| &before.listing.keys);
+        if patience == Patience::Try && ahead.any(|key| key.create_revision < left.created) {
+            self.unanswered.store(false, Ordering::Release);
+            self.life.inherit([left.clone()]);
+            return Ok(false);
+        }
         self.take_places(before);
-        Ok(())
+        Ok(true)
     }
 
     fn entering(&self, value: &str, patience: Patience, guard: Revision) -> Txn {
