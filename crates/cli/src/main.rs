@@ -1,0 +1,89 @@
+//! The `tenure` command: runs a command under a lock in etcd, tells who holds it, and reads and
+//! writes keys.
+
+mod bytes_text;
+mod connect;
+mod console;
+mod duration;
+mod exit;
+mod group;
+mod inspect;
+mod kv;
+mod lock;
+mod signals;
+mod supervise;
+mod target;
+mod terminal;
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
+use crate::exit::Failure;
+
+/// How long the last words may take to get out.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Locks in etcd for commands and scripts; and a look at what is there.
+#[derive(Parser)]
+#[command(version, after_help = exit::HELP, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    connection: connect::Connection,
+
+    /// What to log to stderr: off, error, warn, info, debug or trace
+    #[arg(long, global = true, env = "TENURE_LOG_LEVEL", value_name = "LEVEL")]
+    #[arg(default_value = "warn", hide_env_values = true)]
+    log_level: LevelFilter,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Lock(lock::Lock),
+    Inspect(inspect::Inspect),
+    Get(kv::Get),
+    Put(kv::Put),
+    Del(kv::Del),
+    Watch(kv::Watch),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let console = console::start();
+    // What others log (the transport, above all) helps nobody here.
+    let ours = Targets::new().with_target("tenure", cli.log_level);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| console::Writer);
+    tracing_subscriber::registry().with(lines).with(ours).init();
+    let code = run(cli).unwrap_or_else(|failure| {
+        console::say(failure.text);
+        failure.code
+    });
+    console.finish(LAST_WORDS);
+    ExitCode::from(code)
+}
+
+fn run(cli: Cli) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(exit::OTHER, format!("cannot start: {error}")))?;
+    let connection = &cli.connection;
+    runtime.block_on(async {
+        match cli.verb {
+            Verb::Lock(lock) => lock.run(connection).await,
+            Verb::Inspect(inspect) => inspect.run(connection).await,
+            Verb::Get(get) => get.run(connection).await,
+            Verb::Put(put) => put.run(connection).await,
+            Verb::Del(del) => del.run(connection).await,
+            Verb::Watch(watch) => watch.run(connection).await,
+        }
+    })
+}

@@ -1,0 +1,48 @@
+//! The signals that ask us to end.
+
+use std::{io, task::Poll};
+
+use futures::future::poll_fn;
+use rustix::process::Signal;
+use tokio::signal::unix::{self, SignalKind, signal};
+
+const ASK_TO_END: [Signal; 4] = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
+
+/// SIGINT, SIGTERM, SIGHUP and SIGQUIT, from when this is made.
+pub(crate) struct Signals(Vec<(Signal, unix::Signal)>);
+
+impl Signals {
+    /// Those that whoever started us has ignored (`nohup`, a shell's `&`) stay ignored: here, and
+    /// by what we start.
+    pub(crate) fn listen() -> io::Result<Self> {
+        let ignored = ignored();
+        let heeded = ASK_TO_END.into_iter().filter(|signal| ignored & bit(*signal) == 0);
+        let streams = heeded.map(|heeded| {
+            let stream = signal(SignalKind::from_raw(heeded.as_raw()))?;
+            Ok((heeded, stream))
+        });
+        Ok(Self(streams.collect::<io::Result<_>>()?))
+    }
+
+    /// The next one. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Signal {
+        poll_fn(|cx| {
+            let mut came = self.0.iter_mut().filter_map(|(signal, stream)| {
+                matches!(stream.poll_recv(cx), Poll::Ready(Some(()))).then_some(*signal)
+            });
+            came.next().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+}
+
+fn bit(signal: Signal) -> u64 {
+    1 << (signal.as_raw() - 1)
+}
+
+/// Linux tells it in /proc; elsewhere none is taken for ignored.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
