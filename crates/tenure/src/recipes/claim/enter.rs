@@ -1,6 +1,9 @@
 //! The transactions that put the keys of a claim.
 
-use std::sync::{Arc, Weak, atomic::Ordering};
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tenure_core::{KeyValue, Revision};
 
@@ -133,7 +136,8 @@ impl Claim {
     /// Reads the queues, the keys being in them.
     async fn look_around(&self) -> Result<Vec<Before>> {
         let gets = self.places.iter().map(|place| oldest(place.queue.range()));
-        let answer = self.client().txn().and_then(gets).await?;
+        let (txn, writes_nothing) = (Txn::new().and_then(gets), AtomicBool::new(false));
+        let answer = persist(self.client(), &txn, &writes_nothing, |_| true).await?;
         self.check_cluster(&answer)?;
         let revision = answer.header.revision;
         let gets = answer.responses.into_iter().filter_map(OpResponse::into_get);
