@@ -42,7 +42,8 @@ async fn main() -> anyhow::Result<()> {
     let client = Client::connect(playground.endpoints()).await?;
     let keeper = actor::SessionActor::new(client.clone(), SessionConfig::new()).start();
     let session = keeper.send(actor::OpenSession).await??;
-    keeper.send(actor::SubscribeSession(Health.start().recipient())).await?;
+    let health = Health.start();
+    keeper.send(actor::SubscribeSession(health.recipient())).await?;
 
     let data = web::Data::new(session.clone());
     let app = move || App::new().app_data(data.clone()).route("/order", web::post().to(order));

@@ -2,20 +2,16 @@ use std::{sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorContext, ActorFutureExt as _, AsyncContext, Context, Handler, Message, Recipient,
-    ResponseFuture, fut::wrap_future,
+    ResponseFuture, WeakRecipient, fut::wrap_future,
 };
 use futures::FutureExt;
 use tenure_core::{EtcdError, LeaseId, backoff::Outage};
 use tokio::sync::{oneshot, watch as latest};
 
-use super::{
-    Session, SessionConfig,
-    life::{Holding, Life},
-    resume,
-};
+use super::{Session, SessionConfig, life::Life, resume};
 use crate::{
     client::{Client, LeaseState},
-    error::{Error, LossReason, Result},
+    error::{Error, ErrorKind, LossReason, Result},
     runtime::Running,
 };
 
@@ -34,7 +30,7 @@ pub struct SessionActor {
     lives: Option<latest::Sender<Arc<Life>>>,
     generation: u64,
     waiting: Vec<oneshot::Sender<Result<Session>>>,
-    subscribers: Vec<Recipient<SessionEvent>>,
+    subscribers: Vec<WeakRecipient<SessionEvent>>,
     /// Why it cannot be opened.
     failed: Option<Error>,
     /// Closed or orphaned on purpose: there is nothing left to do.
@@ -80,7 +76,10 @@ impl SessionActor {
         let entering = async move { enter(&client, &config, generation).await };
         ctx.spawn(wrap_future(entering).map(|entered, actor: &mut Self, ctx| match entered {
             Ok(life) => actor.entered(life, ctx),
-            Err(error) if actor.generation == 0 => actor.refuse(&error, ctx),
+            Err(error) if actor.generation == 0 => actor.refuse(&error),
+            // Nobody wants it any more, or it can never be.
+            Err(_) if actor.over || !ctx.connected() => ctx.stop(),
+            Err(error) if error.kind() == ErrorKind::Closed => ctx.stop(),
             Err(error) => {
                 tracing::warn!(%error, "a lost session cannot begin anew yet");
                 let now = actor.client.now();
@@ -90,18 +89,22 @@ impl SessionActor {
         }));
     }
 
-    fn refuse(&mut self, error: &Error, ctx: &mut Context<Self>) {
+    fn refuse(&mut self, error: &Error) {
         self.failed = Some(error.clone());
         self.over = true;
         for waiting in self.waiting.drain(..) {
             // Whoever is gone need not know.
             let _ = waiting.send(Err(error.clone()));
         }
-        ctx.stop();
     }
 
     fn entered(&mut self, life: Life, ctx: &mut Context<Self>) {
         let life = Arc::new(life);
+        if self.over {
+            // Closed while it began anew.
+            self.client.spawn(end_lease(self.client.clone(), life).map(drop));
+            return ctx.stop();
+        }
         self.outage = None;
         tracing::info!(
             lease = %life.lease, generation = life.generation, ttl = ?life.ttl(), "session open"
@@ -134,10 +137,15 @@ impl SessionActor {
         });
     }
 
-    fn lost(&mut self, life: &Life, reason: LossReason, ctx: &mut Context<Self>) {
-        tracing::warn!(
-            lease = %life.lease, generation = life.generation, %reason, "session lost"
-        );
+    fn lost(&mut self, life: &Arc<Life>, reason: LossReason, ctx: &mut Context<Self>) {
+        let generation = life.generation;
+        if matches!(reason, LossReason::Closed | LossReason::Orphaned) {
+            tracing::info!(lease = %life.lease, generation, %reason, "session ended");
+            self.over = true;
+            self._running = None;
+            return;
+        }
+        tracing::warn!(lease = %life.lease, generation, %reason, "session lost");
         for holding in life.holdings() {
             tracing::warn!(held = holding.name(), lease = %life.lease, %reason, "lost");
         }
@@ -145,26 +153,17 @@ impl SessionActor {
         if reason == LossReason::Expired {
             // The server may keep it for a good while longer, after a change of its leader for
             // another TTL: others need not wait for that.
-            let (client, lease) = (self.client.clone(), life.lease);
-            self.client.spawn(async move {
-                if let Err(error) = client.lease_revoke(lease).await {
-                    tracing::debug!(%lease, %error, "the lease of a lost session is left to expire");
-                }
-            });
+            self.client.spawn(end_lease(self.client.clone(), Arc::clone(life)).map(drop));
         }
-        let on_purpose = matches!(reason, LossReason::Closed | LossReason::Orphaned);
-        if self.over || on_purpose {
-            self.over = true;
-        } else if self.config.reenter {
+        if !self.over && self.config.reenter {
             self.generation += 1;
             self.config.resume = None;
             self.enter(ctx);
         }
     }
 
-    /// Ends the present life on purpose; `None` if there is none.
-    fn finish(&mut self, reason: LossReason) -> Option<Arc<Life>> {
-        self.over = true;
+    /// The present life, ended on purpose; `None` if there is none.
+    fn finish(&self, reason: LossReason) -> Option<Arc<Life>> {
         let life = self.life()?;
         let alive = life.loss(self.client.now()).is_none();
         life.end(reason);
@@ -173,7 +172,6 @@ impl SessionActor {
 }
 
 async fn enter(client: &Client, config: &SessionConfig, generation: u64) -> Result<Life> {
-    config.check()?;
     match config.resume {
         Some(lease) => resume::resume(client, lease, generation).await,
         None => {
@@ -184,11 +182,35 @@ async fn enter(client: &Client, config: &SessionConfig, generation: u64) -> Resu
     }
 }
 
+/// Ends a lease, unless another process has resumed the session meanwhile: its lease it is then.
+async fn end_lease(client: Client, life: Arc<Life>) -> Result<()> {
+    let ended = async {
+        let guard = client.get(life.guard_key()).await?;
+        if guard.kv().is_some_and(|kv| kv.value != life.token()) {
+            tracing::info!(lease = %life.lease, "session resumed elsewhere, not revoked");
+            return Ok(());
+        }
+        match client.lease_revoke(life.lease).await {
+            Err(error) if error.etcd_error() != Some(EtcdError::LeaseNotFound) => Err(error),
+            _ => Ok(()),
+        }
+    };
+    let ended: Result<()> = ended.await;
+    life.forget();
+    if let Err(error) = &ended {
+        tracing::warn!(lease = %life.lease, %error, "lease not revoked, left to expire");
+    }
+    ended
+}
+
 impl Actor for SessionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.enter(ctx);
+        match self.config.check() {
+            Ok(()) => self.enter(ctx),
+            Err(error) => self.refuse(&error),
+        }
     }
 }
 
@@ -200,19 +222,15 @@ impl Drop for SessionActor {
         }
         // Nobody holds anything of it any more.
         life.end(LossReason::Closed);
-        let client = self.client.clone();
-        self.client.spawn(async move {
-            let revoked = tokio::time::timeout(FAREWELL, client.lease_revoke(life.lease)).await;
-            if !matches!(revoked, Ok(Ok(_))) {
-                tracing::debug!(lease = %life.lease, "a dropped session is left to expire");
-            }
-            life.forget();
-        });
+        let ended = end_lease(self.client.clone(), life);
+        // What is owed is said for so long at most, and then left to the TTL.
+        self.client.spawn(tokio::time::timeout(FAREWELL, ended).map(drop));
     }
 }
 
 /// A session changed its state. Sent to those who [subscribe](SubscribeSession).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SessionEvent {
     /// How often the session was lost and begun anew before.
     pub generation: u64,
@@ -252,7 +270,8 @@ impl Handler<OpenSession> for SessionActor {
     }
 }
 
-/// Sends every change of state to a recipient from now on, the present one first.
+/// Sends every change of state to a recipient from now on, the present one first. A subscription
+/// does not keep the recipient alive.
 #[derive(Debug)]
 pub struct SubscribeSession(pub Recipient<SessionEvent>);
 
@@ -269,7 +288,7 @@ impl Handler<SubscribeSession> for SessionActor {
             let event = SessionEvent { generation: life.generation, lease: life.lease, state };
             recipient.do_send(event);
         }
-        self.subscribers.push(recipient);
+        self.subscribers.push(recipient.downgrade());
     }
 }
 
@@ -286,6 +305,7 @@ impl Handler<CloseSession> for SessionActor {
 
     fn handle(&mut self, _: CloseSession, _: &mut Context<Self>) -> Self::Result {
         let life = self.finish(LossReason::Closed);
+        self.over = true;
         let client = self.client.clone();
         Box::pin(async move {
             let Some(life) = life else { return Ok(()) };
@@ -295,12 +315,7 @@ impl Handler<CloseSession> for SessionActor {
                     break;
                 }
             }
-            let revoked = client.lease_revoke(life.lease).await;
-            life.forget();
-            match revoked {
-                Err(error) if error.etcd_error() != Some(EtcdError::LeaseNotFound) => Err(error),
-                _ => Ok(()),
-            }
+            end_lease(client, life).await
         })
     }
 }
@@ -321,24 +336,9 @@ impl Handler<OrphanSession> for SessionActor {
         let Some(life) = self.finish(LossReason::Orphaned) else {
             return Err(Error::lost("session", loss.unwrap_or(LossReason::Closed)));
         };
+        self.over = true;
         life.forget();
         Ok(life.lease)
-    }
-}
-
-/// Something was dropped that is still in the cluster.
-pub(crate) struct GiveBack(pub(crate) Arc<dyn Holding>);
-
-impl Message for GiveBack {
-    type Result = ();
-}
-
-impl Handler<GiveBack> for SessionActor {
-    type Result = ();
-
-    fn handle(&mut self, GiveBack(holding): GiveBack, _: &mut Context<Self>) {
-        // What cannot be given back says so itself, and goes with the lease.
-        self.client.spawn(holding.give_back().map(drop));
     }
 }
 
@@ -357,10 +357,13 @@ impl Handler<Turned> for SessionActor {
 
     fn handle(&mut self, Turned { life, state }: Turned, ctx: &mut Context<Self>) {
         let event = SessionEvent { generation: life.generation, lease: life.lease, state };
-        self.subscribers.retain(Recipient::connected);
-        for subscriber in &self.subscribers {
-            subscriber.do_send(event);
-        }
+        self.subscribers.retain(|subscriber| match subscriber.upgrade() {
+            Some(subscriber) => {
+                subscriber.do_send(event);
+                subscriber.connected()
+            }
+            None => false,
+        });
         match state {
             LeaseState::Lost { reason } => self.lost(&life, reason, ctx),
             LeaseState::Jeopardy { until } => {

@@ -2,14 +2,15 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use tenure_core::{LeaseId, Moment, Revision};
+use tenure_core::{KeyValue, LeaseId, Moment, Revision, name};
+use uuid::Uuid;
 
 use crate::{
     client::{KeepAlive, LeaseCell, LeaseState},
@@ -31,8 +32,13 @@ pub(crate) struct Life {
     cluster_id: u64,
     cell: Arc<LeaseCell>,
     keep: Mutex<Option<KeepAlive>>,
-    /// When the session's guard key was last put, as far as is known.
+    /// What this life writes into the session's guard key: whoever finds another there has been
+    /// followed by a process that resumed the session.
+    token: String,
+    /// When the guard key was last put, as far as is known.
     guard: AtomicI64,
+    /// The number behind the lease in the next key.
+    nonce: AtomicU32,
     holdings: Mutex<Holdings>,
     inherited: Mutex<Vec<Inherited>>,
 }
@@ -59,7 +65,10 @@ impl Life {
             cluster_id,
             cell: Arc::clone(keep.cell()),
             keep: Mutex::new(Some(keep)),
+            token: Uuid::new_v4().to_string(),
             guard: AtomicI64::new(0),
+            // An earlier process of the session had numbers of its own.
+            nonce: AtomicU32::new(Uuid::new_v4().as_u128() as u32),
             holdings: Mutex::default(),
             inherited: Mutex::default(),
         }
@@ -104,9 +113,7 @@ impl Life {
         }
     }
 
-    /// Ends it here and now, whatever the server thinks. Renewals go on until [`forget`].
-    ///
-    /// [`forget`]: Self::forget
+    /// Ends it here and now, whatever the server thinks.
     pub(crate) fn end(&self, reason: LossReason) {
         self.cell.lost(reason);
     }
@@ -132,12 +139,32 @@ impl Life {
         format!("tenure/session/{:x}", self.lease.get()).into()
     }
 
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// A number that no other key of this life has.
+    pub(crate) fn nonce(&self) -> u32 {
+        self.nonce.fetch_add(1, Ordering::Relaxed)
+    }
+
     pub(crate) fn guard(&self) -> Revision {
         Revision(self.guard.load(Ordering::Acquire))
     }
 
     pub(crate) fn guard_is_at(&self, revision: Revision) {
         self.guard.fetch_max(revision.0, Ordering::AcqRel);
+    }
+
+    /// The guard key was found like this. Ends the life if somebody else resumed the session, or
+    /// if the key went with the lease.
+    pub(crate) fn guard_was_found(&self, found: Option<&KeyValue>) {
+        match found {
+            Some(kv) if kv.value == self.token.as_bytes() => self.guard_is_at(kv.mod_revision),
+            Some(_) => self.end(LossReason::TakenOver),
+            None if self.guard() > Revision::NONE => self.end(LossReason::Revoked),
+            None => {}
+        }
     }
 
     /// Remembers something to be given back.
@@ -166,14 +193,18 @@ impl Life {
         lock(&self.inherited).clone()
     }
 
-    pub(super) fn disown(&self) -> Vec<Inherited> {
-        std::mem::take(&mut *lock(&self.inherited))
+    /// Forgets an inherited key.
+    pub(super) fn disown(&self, key: &Bytes) {
+        lock(&self.inherited).retain(|own| own.key != key);
     }
 
-    /// Takes the oldest inherited key under this prefix.
+    /// Takes the oldest inherited key of the queue with this prefix.
     pub(crate) fn claim_inherited(&self, prefix: &Bytes) -> Option<Inherited> {
         let mut inherited = lock(&self.inherited);
-        let under = inherited.iter().enumerate().filter(|(_, own)| own.key.starts_with(prefix));
+        let under = inherited
+            .iter()
+            .enumerate()
+            .filter(|(_, own)| name::lease_of(&own.key, prefix) == Some(self.lease));
         let (place, _) = under.min_by_key(|(_, own)| own.created)?;
         Some(inherited.swap_remove(place))
     }

@@ -13,10 +13,7 @@ use futures::{Stream, stream};
 use tenure_core::{LeaseId, Moment};
 use tokio::sync::watch as latest;
 
-pub(crate) use self::{
-    actor::GiveBack,
-    life::{Holding, Inherited, Life},
-};
+pub(crate) use self::life::{Holding, Inherited, Life};
 pub use self::{
     actor::{
         CloseSession, OpenSession, OrphanSession, SessionActor, SessionEvent, SubscribeSession,
@@ -26,8 +23,11 @@ pub use self::{
 use crate::{
     client::{Client, LeaseState},
     error::{Error, LossReason, Result},
-    ops::{Delete, Op},
+    ops::{Compare, Delete},
 };
+
+/// How long to wait before asking again for what was refused.
+const REFUSED: Duration = Duration::from_secs(1);
 
 /// A place in the cluster that ends when this process does: a lease that is kept alive.
 ///
@@ -105,6 +105,7 @@ impl Session {
     }
 
     async fn start(client: &Client, config: SessionConfig) -> Result<Self> {
+        config.check()?;
         let owned = client.clone();
         let actor =
             client.start_actor(move |running| SessionActor::new(owned, config).running(running));
@@ -138,8 +139,16 @@ impl Session {
         }
     }
 
-    pub(crate) fn give_back(&self, holding: Arc<dyn Holding>) {
-        self.actor.do_send(GiveBack(holding));
+    /// Gives back what nobody holds any more, in the background: again and again until it is
+    /// done, or gone with the lease.
+    pub(crate) fn give_back(&self, life: &Arc<Life>, holding: Arc<dyn Holding>) {
+        let (client, life) = (self.client.clone(), Arc::clone(life));
+        self.client.spawn(async move {
+            // What fails here was refused; where nothing answers it goes on by itself.
+            while Arc::clone(&holding).give_back().await.is_err() && life.is_held(client.now()) {
+                client.sleep(REFUSED).await;
+            }
+        });
     }
 
     /// The lease that everything of this session hangs on. Another one after the session was lost
@@ -219,11 +228,23 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of [`Client::delete`]. What was not deleted stays for as long as the session.
+    /// Those of [`Client::txn`]. What was not deleted is still [`inherited`](Self::inherited).
     pub async fn disown(&self) -> Result<()> {
-        for own in self.life().disown() {
-            self.client.execute(Op::from(Delete::new(own.key))).await?;
+        let life = self.life();
+        for own in life.inherited() {
+            self.delete_inherited(&life, &own).await?;
         }
+        Ok(())
+    }
+
+    /// Deletes a key that is still as it was inherited.
+    pub(crate) async fn delete_inherited(&self, life: &Life, own: &Inherited) -> Result<()> {
+        self.client
+            .txn()
+            .when([Compare::mod_revision(&own.key).equal(own.modified)])
+            .and_then([Delete::new(&own.key)])
+            .await?;
+        life.disown(&own.key);
         Ok(())
     }
 
@@ -235,7 +256,7 @@ impl Session {
     /// # Errors
     ///
     /// Those of [`Client::lease_revoke`]; the lease ends with its TTL then. A session that is lost
-    /// already is closed without an error.
+    /// already is closed without an error; one that another process has resumed is not revoked.
     pub async fn close(&self) -> Result<()> {
         self.actor.send(CloseSession).await.map_err(|_| self.client.gone("session"))?
     }

@@ -18,14 +18,14 @@ const BATCH: usize = 100;
 pub(super) async fn resume(client: &Client, lease: LeaseId, generation: u64) -> Result<Life> {
     // Only an answered renewal says that it lives; a time to live may be of the past.
     let keep = client.lease_keep_alive(lease).await?;
+    let found = client.lease_time_to_live(lease).await?;
+    let life = Life::new(generation, found.header.cluster_id, keep);
+    // From here on nothing of the earlier process is applied any more, however late it comes.
+    let put = client.put(life.guard_key(), life.token()).lease(lease).await?;
+    life.guard_is_at(put.header.revision);
     let found = client.lease_time_to_live(lease).keys().await?;
     if found.remaining.is_none() {
         return Err(Error::etcd("session", EtcdError::LeaseNotFound));
-    }
-    let life = Life::new(generation, found.header.cluster_id, keep);
-    let guard = client.get(life.guard_key()).keys_only().await?;
-    if let Some(kv) = guard.kv() {
-        life.guard_is_at(kv.mod_revision);
     }
     let claims: Vec<_> = found.keys.into_iter().filter(|key| is_claim(key, lease)).collect();
     for batch in claims.chunks(BATCH) {

@@ -15,7 +15,7 @@ use tenure_core::{
 use super::{Before, Waiter, long_way};
 use crate::{
     client::{Client, WatchResponse},
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind, LossReason, Result},
     runtime::{Running, stop_at_close},
 };
 
@@ -28,6 +28,8 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(crate) struct QueueActor {
     client: Client,
     prefix: Bytes,
+    /// The cluster that what is known is of.
+    cluster_id: Option<u64>,
     queue: WaitQueue,
     seats: HashMap<Bytes, Seat>,
     watch: Option<SpawnHandle>,
@@ -63,12 +65,6 @@ pub(super) struct Enter {
 /// A key is of no interest any more.
 pub(super) struct Leave(pub(super) Bytes);
 
-/// A key was deleted by its owner.
-pub(super) struct Left {
-    pub(super) key: Bytes,
-    pub(super) revision: Revision,
-}
-
 /// Nobody has a use for the queue any more.
 pub(super) struct Finish;
 
@@ -84,10 +80,6 @@ impl Message for Leave {
     type Result = ();
 }
 
-impl Message for Left {
-    type Result = ();
-}
-
 impl Message for Finish {
     type Result = ();
 }
@@ -97,6 +89,7 @@ impl QueueActor {
         Self {
             client,
             prefix,
+            cluster_id: None,
             queue: WaitQueue::new(),
             seats: HashMap::new(),
             watch: None,
@@ -186,7 +179,9 @@ impl QueueActor {
 
     /// The watch or a listing failed: try again after a pause, unless it is for good.
     fn trouble(&mut self, error: &Error, ctx: &mut Context<Self>) {
-        tracing::warn!(prefix = ?self.prefix, %error, "a queue cannot be followed");
+        if self.outage.is_none() {
+            tracing::warn!(prefix = ?self.prefix, %error, "a queue cannot be followed");
+        }
         let for_good = matches!(
             error.kind(),
             ErrorKind::PermissionDenied | ErrorKind::Unauthenticated | ErrorKind::Closed
@@ -216,6 +211,25 @@ impl QueueActor {
         });
     }
 
+    /// Revisions of another cluster mean nothing: begins anew if the cluster was replaced.
+    fn is_of(&mut self, cluster_id: u64, ctx: &mut Context<Self>) {
+        let known = self.cluster_id.replace(cluster_id);
+        if known.is_none_or(|known| known == cluster_id) {
+            return;
+        }
+        tracing::warn!(prefix = ?self.prefix, "another cluster answers");
+        self.give_up_watch(ctx);
+        self.queue = WaitQueue::new();
+        for (_, seat) in self.seats.drain() {
+            if let Some(handle) = seat.long_way {
+                ctx.cancel_future(handle);
+            }
+            if let Some(waiter) = seat.waiter.upgrade() {
+                waiter.failed(Error::lost("lock", LossReason::ClusterChanged));
+            }
+        }
+    }
+
     /// Whether a newcomer should rather follow its predecessor than everybody.
     fn is_far_back(&self, before: &Before) -> bool {
         // Who has to follow everybody for another key of ours does so for this one, too.
@@ -238,23 +252,14 @@ impl QueueActor {
         }
     }
 
-    fn forget(&mut self, key: &Bytes, ctx: &mut Context<Self>) {
-        if let Some(handle) = self.seats.remove(key).and_then(|seat| seat.long_way) {
-            ctx.cancel_future(handle);
-        }
-        if self.seats.is_empty() && self.closing_time.is_none() {
-            self.close_later(ctx);
-        }
-    }
-
     /// Stops watching if nobody comes for a while: a queue of others need not wake this process.
     fn close_later(&mut self, ctx: &mut Context<Self>) {
         self.visited = false;
         self.closing_time = Some(ctx.run_later(IDLE, |actor, ctx| {
             actor.closing_time = None;
-            if actor.visited && actor.seats.is_empty() {
+            if actor.visited && actor.queue.is_idle() {
                 actor.close_later(ctx);
-            } else if actor.seats.is_empty() {
+            } else if actor.queue.is_idle() {
                 actor.give_up_watch(ctx);
             }
         }));
@@ -299,8 +304,9 @@ impl Handler<Enter> for QueueActor {
 
     fn handle(&mut self, enter: Enter, ctx: &mut Context<Self>) {
         let Enter { key, created, before, waiter } = enter;
+        self.is_of(before.cluster_id, ctx);
         let far = self.is_far_back(&before);
-        let Before { listing, complete, predecessor } = before;
+        let Before { listing, complete, predecessor, .. } = before;
         self.seats.insert(key.clone(), Seat { waiter, long_way: None });
         if let Some(predecessor) = predecessor.filter(|_| far) {
             self.take_the_long_way(long_way::Own { key, created }, predecessor, ctx);
@@ -317,18 +323,13 @@ impl Handler<Leave> for QueueActor {
     type Result = ();
 
     fn handle(&mut self, Leave(key): Leave, ctx: &mut Context<Self>) {
-        self.forget(&key, ctx);
+        if let Some(handle) = self.seats.remove(&key).and_then(|seat| seat.long_way) {
+            ctx.cancel_future(handle);
+        }
         self.queue.leave(&key);
-    }
-}
-
-impl Handler<Left> for QueueActor {
-    type Result = ();
-
-    fn handle(&mut self, Left { key, revision }: Left, ctx: &mut Context<Self>) {
-        self.forget(&key, ctx);
-        self.queue.left(&key, revision);
-        self.drive(ctx);
+        if self.queue.is_idle() && self.closing_time.is_none() {
+            self.close_later(ctx);
+        }
     }
 }
 

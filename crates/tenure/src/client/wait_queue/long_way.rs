@@ -58,7 +58,9 @@ pub(super) fn follow(
                 Ok(went) => went,
                 // What was missed is learnt by looking again.
                 Err(error) if error.kind() == ErrorKind::Compacted => (Stage::Look, None),
-                Err(error) if for_good(&error) => (Stage::Over, Some(Step::Failed(error))),
+                Err(error) if for_good(&error) && !matches!(stage, Stage::Hold(_)) => {
+                    (Stage::Over, Some(Step::Failed(error)))
+                }
                 Err(error) => {
                     tracing::warn!(key = ?own.key, %error, "a queue cannot be followed");
                     let now = client.now();
@@ -97,6 +99,10 @@ async fn look(client: &Client, range: &KeyRange, own: &Own) -> Went {
     let mut next = || found.next().flatten().and_then(|get| get.into_kv());
     let (there, ahead) = (next(), next());
     Ok(match (there, ahead) {
+        // Somebody resumed the session, and has this key now.
+        (Some(kv), _) if kv.mod_revision > own.created => {
+            (Stage::Hold(revision), Some(Step::Rewritten(kv.mod_revision)))
+        }
         (Some(kv), ahead) if kv.create_revision == own.created => match ahead {
             Some(predecessor) => (Stage::Behind(predecessor.key, revision), None),
             None => (Stage::Hold(revision), Some(Step::Turn)),

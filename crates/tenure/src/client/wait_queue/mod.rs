@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tenure_core::{KeyRange, Revision, wait_queue::Listing};
 
 pub(crate) use self::actor::listing;
-use self::actor::{Enter, Expect, Finish, Leave, Left, QueueActor};
+use self::actor::{Enter, Expect, Finish, Leave, QueueActor};
 use super::Client;
 use crate::error::Error;
 
@@ -66,17 +66,16 @@ impl Queue {
         before: Before,
         waiter: Weak<dyn Waiter>,
     ) {
-        self.actor.do_send(Enter { key, created, before, waiter });
+        if self.actor.connected() {
+            self.actor.do_send(Enter { key, created, before, waiter });
+        } else if let Some(waiter) = waiter.upgrade() {
+            waiter.failed(Error::actor_gone("lock"));
+        }
     }
 
     /// The owner of a key has no interest in it any more.
     pub(crate) fn leave(&self, key: Bytes) {
         self.actor.do_send(Leave(key));
-    }
-
-    /// A key was deleted at this revision, by its owner.
-    pub(crate) fn left(&self, key: Bytes, revision: Revision) {
-        self.actor.do_send(Left { key, revision });
     }
 }
 
@@ -89,6 +88,7 @@ impl Drop for Queue {
 /// What a transaction that put a key saw just before, or one that found it there.
 #[derive(Clone, Debug)]
 pub(crate) struct Before {
+    pub(crate) cluster_id: u64,
     /// The oldest keys.
     pub(crate) listing: Listing,
     /// Whether these were all.
@@ -99,7 +99,14 @@ pub(crate) struct Before {
 
 /// The queues of a client that are in use.
 #[derive(Default)]
-pub(crate) struct Queues(Mutex<HashMap<(usize, Bytes), Weak<Queue>>>);
+pub(crate) struct Queues(Mutex<InUse>);
+
+#[derive(Default)]
+struct InUse {
+    by_prefix: HashMap<(usize, Bytes), Weak<Queue>>,
+    /// With so many entries it pays to look for those that are over.
+    sweep_at: usize,
+}
 
 impl Queues {
     /// The queue of a prefix that ends in a slash, as `client` sees it: under other layers the
@@ -110,14 +117,18 @@ impl Queues {
         let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let id = (layers, prefix.clone());
         // The queue of other layers keeps them, so an address that is found is not used anew.
-        if let Some(queue) = queues.get(&id).and_then(Weak::upgrade) {
+        let known = queues.by_prefix.get(&id).and_then(Weak::upgrade);
+        if let Some(queue) = known.filter(|queue| queue.actor.connected()) {
             return queue;
         }
-        queues.retain(|_, queue| queue.strong_count() > 0);
+        if queues.by_prefix.len() >= queues.sweep_at {
+            queues.by_prefix.retain(|_, queue| queue.strong_count() > 0);
+            queues.sweep_at = 2 * queues.by_prefix.len() + 16;
+        }
         let (owned, of) = (client.clone(), prefix.clone());
         let actor = client.start_actor(move |running| QueueActor::new(owned, of, running));
         let queue = Arc::new(Queue { prefix: prefix.clone(), actor });
-        queues.insert(id, Arc::downgrade(&queue));
+        queues.by_prefix.insert(id, Arc::downgrade(&queue));
         queue
     }
 }

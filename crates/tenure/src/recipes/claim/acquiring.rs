@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::{Future, IntoFuture, pending},
     pin::{Pin, pin},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -128,6 +128,14 @@ impl<G> Acquiring<G> {
     }
 }
 
+impl<G> Drop for Acquiring<G> {
+    fn drop(&mut self) {
+        if matches!(self.stage, Stage::Asked(_)) {
+            self.progress.released();
+        }
+    }
+}
+
 impl<G> Future for Acquiring<G> {
     type Output = Result<G>;
 
@@ -189,7 +197,7 @@ impl Request {
             let given_up = future::select(dropped, limit.as_mut());
             match future::select(living, given_up).await {
                 Either::Left((life, _)) => life,
-                Either::Right((Either::Left(_), _)) => return,
+                Either::Right((Either::Left(_), _)) => return progress.released(),
                 Either::Right((Either::Right((error, _)), _)) => Err(error),
             }
         };
@@ -205,6 +213,9 @@ impl Request {
         let (claim, inherited) = self.claim(&life, &progress);
         let outcome = {
             let granted = pin!(async {
+                if self.queues.len() > 1 {
+                    self.disown_inherited(&life).await?;
+                }
                 let entered = match inherited {
                     Some(left) => claim.inherit(&left, self.patience).await?,
                     None => claim.enter(&holder::record(&self.session), self.patience).await?,
@@ -238,11 +249,8 @@ impl Request {
                 let _ = reply.send(Ok(Some(Held::new(claim))));
             }
             Ok(false) => {
-                let late = claim.unanswered.load(Ordering::Acquire);
                 let _ = reply.send(Ok(None));
-                if late {
-                    claim.withdraw().await;
-                }
+                claim.withdraw();
             }
             Err(given_up) => {
                 if let GivenUp::Because(mut error) = given_up {
@@ -253,7 +261,7 @@ impl Request {
                     progress.failed(error.clone());
                     let _ = reply.send(Err(error));
                 }
-                claim.withdraw().await;
+                claim.withdraw();
             }
         }
     }
@@ -268,7 +276,7 @@ impl Request {
             [queue] => life.claim_inherited(queue.prefix()),
             _ => None,
         };
-        let nonce = uuid::Uuid::new_v4().as_u128() as u32;
+        let nonce = life.nonce();
         let places = self.queues.iter().map(|queue| {
             let key = match &inherited {
                 Some(left) => left.key.clone(),
@@ -283,6 +291,17 @@ impl Request {
             Arc::clone(progress),
         );
         (claim, inherited)
+    }
+
+    /// Gives up what an earlier process of the session left in these queues: several locks are
+    /// taken at once or not at all, so its places are of no use, and would be in the way.
+    async fn disown_inherited(&self, life: &Life) -> Result<()> {
+        for queue in &self.queues {
+            while let Some(left) = life.claim_inherited(queue.prefix()) {
+                self.session.delete_inherited(life, &left).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends when the caller has no time left, with the error to tell.
@@ -314,10 +333,10 @@ impl Claim {
         Ok(())
     }
 
-    async fn withdraw(&self) {
-        if self.life.loss(self.now()).is_none() {
-            // What is left is said there, and goes with the lease.
-            let _ = self.leave().await;
+    /// Takes the keys out of etcd, in the background.
+    fn withdraw(self: &Arc<Self>) {
+        if self.is_left_over() {
+            self.session().give_back(&self.life, Arc::clone(self) as Arc<dyn Holding>);
         }
     }
 }
@@ -347,8 +366,6 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.claim.is_left_over() {
-            self.claim.session().give_back(Arc::clone(&self.claim) as Arc<dyn Holding>);
-        }
+        self.claim.withdraw();
     }
 }

@@ -29,8 +29,10 @@ pub(super) enum Patience {
 impl Claim {
     /// Puts the keys, and enters the queues; false if it was only tried, and somebody is there.
     pub(super) async fn enter(self: &Arc<Self>, value: &str, patience: Patience) -> Result<bool> {
-        for place in &self.places {
-            place.queue.expect();
+        if patience == Patience::Wait {
+            for place in &self.places {
+                place.queue.expect();
+            }
         }
         loop {
             let guard = self.life.guard();
@@ -45,27 +47,25 @@ impl Claim {
                 return Ok(true);
             }
             let found = Found::of(answer, self.places.len())?;
+            self.life.guard_was_found(found.guard.as_ref());
+            self.check_life()?;
             if let Some(own) = found.own {
-                // An earlier copy put them, all at once.
+                // An earlier copy put them, all at once; what was put again is not ours any more.
+                if own.mod_revision != own.create_revision {
+                    return Err(Error::lost(WHAT, LossReason::TakenOver));
+                }
                 self.is_created(own.create_revision, own.mod_revision);
                 let before = self.look_around().await?;
                 self.take_places(before);
                 return Ok(true);
             }
-            let at = found.guard.map_or(Revision::NONE, |kv| kv.mod_revision);
-            if at == guard {
+            if found.guard.map_or(Revision::NONE, |kv| kv.mod_revision) == guard {
                 // Nothing but somebody else can have kept it from succeeding.
                 return match patience {
                     Patience::Try => Ok(false),
                     Patience::Wait => Err(crate::ops::other_kind()),
                 };
             }
-            if at < guard {
-                // It went with the lease.
-                self.life.end(LossReason::Revoked);
-                return Err(Error::lost(WHAT, LossReason::Revoked));
-            }
-            self.life.guard_is_at(at);
         }
     }
 
@@ -76,13 +76,11 @@ impl Claim {
         left: &Inherited,
         patience: Patience,
     ) -> Result<bool> {
-        // A copy of the earlier process may be under way.
-        self.unanswered.store(true, Ordering::Release);
         self.is_created(left.created, left.modified);
         let before = self.look_around().await?;
         let mut ahead = before.iter().flat_map(|before| &before.listing.keys);
         if patience == Patience::Try && ahead.any(|key| key.create_revision < left.created) {
-            self.unanswered.store(false, Ordering::Release);
+            self.is_created(Revision::NONE, Revision::NONE);
             self.life.inherit([left.clone()]);
             return Ok(false);
         }
@@ -109,16 +107,17 @@ impl Claim {
             ops.push(Put::new(place.key.clone(), value).lease(life.lease).into());
         }
         let own = self.places.iter().map(|place| Get::new(place.key.clone()).keys_only());
-        let guard = Get::new(life.guard_key()).keys_only();
+        let guard = Get::new(life.guard_key());
         Txn::new().when(fresh.chain([no_late_copy])).and_then(ops).or_else(own.chain([guard]))
     }
 
     /// What stood in each queue just before the keys were put.
     fn seen_before(&self, answer: TxnResponse, patience: Patience) -> Result<Vec<Before>> {
         let before = Revision(answer.header.revision.0 - 1);
+        let cluster = answer.header.cluster_id;
         if patience == Patience::Try {
             let nobody = GetResponse::default();
-            return Ok(self.places.iter().map(|_| seen(&nobody, None, before)).collect());
+            return Ok(self.places.iter().map(|_| seen(&nobody, None, before, cluster)).collect());
         }
         let alone = self.places.len() == 1;
         let mut responses = answer.responses.into_iter().filter_map(OpResponse::into_get);
@@ -128,7 +127,7 @@ impl Claim {
             .map(|_| {
                 let oldest = next()?;
                 let youngest = if alone { next()?.into_kv() } else { None };
-                Ok(seen(&oldest, youngest, before))
+                Ok(seen(&oldest, youngest, before, cluster))
             })
             .collect()
     }
@@ -139,9 +138,9 @@ impl Claim {
         let (txn, writes_nothing) = (Txn::new().and_then(gets), AtomicBool::new(false));
         let answer = persist(self.client(), &txn, &writes_nothing, |_| true).await?;
         self.check_cluster(&answer)?;
-        let revision = answer.header.revision;
+        let (revision, cluster) = (answer.header.revision, answer.header.cluster_id);
         let gets = answer.responses.into_iter().filter_map(OpResponse::into_get);
-        let before: Vec<_> = gets.map(|get| seen(&get, None, revision)).collect();
+        let before: Vec<_> = gets.map(|get| seen(&get, None, revision, cluster)).collect();
         if before.len() == self.places.len() { Ok(before) } else { Err(crate::ops::other_kind()) }
     }
 
@@ -159,6 +158,10 @@ impl Claim {
 
     fn check_cluster(&self, answer: &TxnResponse) -> Result<()> {
         self.life.check_cluster(answer.header.cluster_id);
+        self.check_life()
+    }
+
+    fn check_life(&self) -> Result<()> {
         match self.life.loss(self.now()) {
             Some(reason) => Err(Error::lost(WHAT, reason)),
             None => Ok(()),
@@ -174,8 +177,14 @@ fn youngest(range: tenure_core::KeyRange) -> Get {
     Get::new(range).last(SortBy::CreateRevision).keys_only()
 }
 
-fn seen(oldest: &GetResponse, youngest: Option<KeyValue>, revision: Revision) -> Before {
+fn seen(
+    oldest: &GetResponse,
+    youngest: Option<KeyValue>,
+    revision: Revision,
+    cluster_id: u64,
+) -> Before {
     Before {
+        cluster_id,
         listing: listing(&oldest.kvs, revision),
         complete: !oldest.more,
         predecessor: youngest.map(|kv| kv.key),

@@ -42,10 +42,13 @@ impl Claim {
         let txn = Txn::new().when(self.ownership()).and_then([op]).or_else(own);
         let answer = below.execute(Op::from(txn), options).await?;
         let answer = answer.into_txn().ok_or_else(crate::ops::other_kind)?;
+        self.life.check_cluster(answer.header.cluster_id);
         if !answer.succeeded {
-            let reason = self.why_refused(answer);
-            self.lose(reason);
-            return Err(Error::lost(WRITE, reason));
+            match self.why_refused(answer) {
+                LossReason::KeyDeleted => self.ask_why(),
+                reason => self.lose(reason),
+            }
+            return Err(Error::lost(WRITE, self.lost().await));
         }
         let header = answer.header;
         let first = answer.responses.into_iter().next();

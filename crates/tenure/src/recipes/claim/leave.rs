@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use tenure_core::{EtcdError, Revision};
 
-use super::{Claim, WHAT, persist::persist};
+use super::{Claim, Place, WHAT, persist::persist};
 use crate::{
     error::{Error, LossReason, Result},
-    ops::{Compare, Delete, Op, OpResponse, Put, Txn, TxnResponse},
+    ops::{Compare, Delete, Get, Op, OpResponse, Put, Txn, TxnResponse},
 };
 
 /// What became of something that was given back.
@@ -41,84 +42,105 @@ impl Claim {
         let late = self.unanswered.load(Ordering::Acquire);
         if !late && self.created() == Revision::NONE {
             // Nothing was ever put.
-            self.progress.released();
-            return Ok(Release::Released);
+            return Ok(self.left(true));
         }
         let repeated = AtomicBool::new(false);
-        let answer = self.leave_for_sure(late, &repeated).await;
+        let answer = if late {
+            self.leave_and_shut_out_copies(&repeated).await
+        } else {
+            self.persist_leaving(&self.deleting(), &repeated).await
+        };
         match answer {
             Ok(answer) => {
-                let revision = answer.header.revision;
                 let all = deleted(&answer) == self.places.len();
-                if late {
-                    self.life.guard_is_at(revision);
-                }
-                for place in &self.places {
-                    place.queue.left(place.key.clone(), revision);
-                }
-                tracing::debug!(key = ?self.places[0].key, "{WHAT} released");
-                if all || repeated.load(Ordering::Acquire) {
-                    self.progress.released();
-                    Ok(Release::Released)
-                } else {
-                    self.progress.lost(LossReason::KeyDeleted);
-                    Ok(Release::AlreadyLost(LossReason::KeyDeleted))
-                }
+                Ok(self.left(all || repeated.load(Ordering::Acquire)))
             }
             Err(error) if error.etcd_error() == Some(EtcdError::LeaseNotFound) => {
                 self.life.end(LossReason::Revoked);
-                let reason = self.loss().unwrap_or(LossReason::Revoked);
-                self.progress.lost(reason);
-                Ok(Release::AlreadyLost(reason))
+                Ok(self.left(false))
             }
-            Err(error) => {
-                tracing::warn!(key = ?self.places[0].key, %error, "{WHAT} is left to its lease");
-                Err(error)
-            }
+            Err(error) => match self.life.loss(self.now()) {
+                Some(_) => Ok(self.left(false)),
+                None => {
+                    let key = &self.places[0].key;
+                    tracing::warn!(?key, %error, "{WHAT} cannot be given back");
+                    Err(error)
+                }
+            },
         }
     }
 
-    /// `repeated` tells whether an earlier copy may have done it.
-    async fn leave_for_sure(&self, late: bool, repeated: &AtomicBool) -> Result<TxnResponse> {
+    /// The keys are not there any more, by our doing or by somebody else's.
+    fn left(&self, by_us: bool) -> Release {
+        self.gone.store(true, Ordering::Release);
+        let lost = self.loss().unwrap_or(LossReason::KeyDeleted);
+        if by_us {
+            self.progress.released();
+            tracing::debug!(key = ?self.places[0].key, "{WHAT} given back");
+            Release::Released
+        } else {
+            self.progress.lost(lost);
+            Release::AlreadyLost(lost)
+        }
+    }
+
+    async fn persist_leaving(&self, txn: &Txn, repeated: &AtomicBool) -> Result<TxnResponse> {
         let mut last = false;
         let go_on = |_: &Error| {
             // After the loss one more time: the lease is as good as gone.
             let lost = self.life.loss(self.now()).is_some();
             !std::mem::replace(&mut last, lost)
         };
-        persist(self.client(), &self.leaving(late), repeated, go_on).await
+        persist(self.client(), txn, repeated, go_on).await
     }
 
-    /// Deletes what is still ours, and nothing else. If a copy of the transaction that put the
-    /// keys may be under way, the guard key is put, too: the copy compares its revision and fails.
-    fn leaving(&self, late: bool) -> Txn {
+    /// Deletes the keys and puts the guard key, so that a copy of the transaction that put them,
+    /// which may still be under way, fails: it compares when the guard key was put.
+    async fn leave_and_shut_out_copies(&self, repeated: &AtomicBool) -> Result<TxnResponse> {
+        loop {
+            let guard = self.life.guard();
+            let key = self.life.guard_key();
+            let put = Put::new(key.clone(), self.life.token()).lease(self.life.lease);
+            let txn = Txn::new()
+                .when([Compare::mod_revision(key.clone()).equal(guard)])
+                .and_then([Op::from(self.deleting()), Op::from(put)])
+                .or_else([Get::new(key)]);
+            let answer = self.persist_leaving(&txn, repeated).await?;
+            if answer.succeeded {
+                self.life.guard_is_at(answer.header.revision);
+                return Ok(answer);
+            }
+            let found = answer.responses.into_iter().next().and_then(OpResponse::into_get);
+            let found = found.ok_or_else(crate::ops::other_kind)?.into_kv();
+            self.life.guard_was_found(found.as_ref());
+            let moved = found.map_or(Revision::NONE, |kv| kv.mod_revision) != guard;
+            match self.life.loss(self.now()) {
+                Some(reason) => return Err(Error::lost(WHAT, reason)),
+                None if moved => {}
+                None => return Err(crate::ops::other_kind()),
+            }
+        }
+    }
+
+    /// Deletes what is still ours, and nothing else.
+    fn deleting(&self) -> Txn {
         let (created, modified) = (self.created(), self.modified());
-        let unknown = created == Revision::NONE;
-        let ours = |key: &bytes::Bytes| {
-            [
-                Compare::create_revision(key.clone()).equal(created),
-                Compare::mod_revision(key.clone()).equal(modified),
-            ]
+        let delete = |key: &Bytes| Delete::new(key.clone());
+        if created == Revision::NONE {
+            // Whatever is there was put by a copy, since nobody else uses these names.
+            return Txn::new().and_then(self.places.iter().map(|place| delete(&place.key)));
+        }
+        let if_ours = |place: &Place| {
+            let ours = [
+                Compare::create_revision(place.key.clone()).equal(created),
+                Compare::mod_revision(place.key.clone()).equal(modified),
+            ];
+            Txn::new().when(ours).and_then([delete(&place.key)])
         };
-        if let [place] = &self.places[..]
-            && !late
-            && !unknown
-        {
-            return Txn::new().when(ours(&place.key)).and_then([Delete::new(place.key.clone())]);
+        match &self.places[..] {
+            [place] => if_ours(place),
+            places => Txn::new().and_then(places.iter().map(if_ours)),
         }
-        let mut ops: Vec<Op> = Vec::new();
-        for place in &self.places {
-            let delete = Delete::new(place.key.clone());
-            ops.push(if unknown {
-                delete.into()
-            } else {
-                Txn::new().when(ours(&place.key)).and_then([delete]).into()
-            });
-        }
-        if late {
-            ops.push(Put::new(self.life.guard_key(), "").lease(self.life.lease).into());
-        }
-        Txn::new().and_then(ops)
     }
 }
 

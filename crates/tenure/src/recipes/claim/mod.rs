@@ -12,7 +12,7 @@ mod stage;
 use std::{
     pin::pin,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -43,11 +43,13 @@ pub(crate) struct Claim {
     places: Vec<Place>,
     progress: Arc<Progress>,
     /// The number under which the life remembers it.
-    number: AtomicI64,
+    number: OnceLock<u64>,
     /// A copy of the transaction that puts the keys may be under way that nobody waits for.
     unanswered: AtomicBool,
     created: AtomicI64,
     modified: AtomicI64,
+    /// The keys are surely not in etcd any more, and will not be.
+    gone: AtomicBool,
     /// In so many queues somebody is still ahead.
     behind: AtomicUsize,
 }
@@ -62,7 +64,7 @@ struct Place {
 /// What a lock is called in logs and errors.
 const WHAT: &str = "lock";
 /// How long to ask why a key is gone.
-const PATIENCE: Duration = Duration::from_secs(1);
+const ASKING: Duration = Duration::from_secs(1);
 
 impl Claim {
     fn new(
@@ -79,15 +81,15 @@ impl Claim {
             life,
             places: places.into_iter().map(place).collect(),
             progress,
-            number: AtomicI64::new(0),
+            number: OnceLock::new(),
             unanswered: AtomicBool::new(false),
             created: AtomicI64::new(0),
             modified: AtomicI64::new(0),
+            gone: AtomicBool::new(false),
             behind,
         });
         let holding: Weak<dyn Holding> = Arc::downgrade(&claim) as Weak<dyn Holding>;
-        let number = claim.life.hold(holding);
-        claim.number.store(number.cast_signed(), Ordering::Relaxed);
+        claim.number.get_or_init(|| claim.life.hold(holding));
         claim
     }
 
@@ -171,7 +173,29 @@ impl Claim {
 
     /// Whether keys of it may still be in etcd, or get there.
     fn is_left_over(&self) -> bool {
-        self.life.is_held(self.now()) && !self.progress.is_released()
+        self.life.is_held(self.now()) && !self.gone.load(Ordering::Acquire)
+    }
+
+    /// A key of it is gone: was it the key that somebody deleted, or the lease? It is not held from
+    /// now on, and the reason is told in a moment.
+    fn ask_why(&self) {
+        if !self.progress.doubt() {
+            return;
+        }
+        let (client, life) = (self.client().clone(), Arc::clone(&self.life));
+        let (progress, fence) = (Arc::clone(&self.progress), self.fence());
+        self.client().spawn(async move {
+            let asked = pin!(client.lease_keep_alive_once(life.lease));
+            let limit = pin!(client.sleep(ASKING));
+            let answer = future::select(asked, limit).await;
+            if let Either::Left((Err(error), _)) = answer
+                && error.etcd_error() == Some(EtcdError::LeaseNotFound)
+            {
+                life.end(LossReason::Revoked);
+            }
+            let reason = life.loss(client.now()).unwrap_or(LossReason::KeyDeleted);
+            lose(&progress, &fence, reason);
+        });
     }
 
     fn place(&self, key: &Bytes) -> Option<&Place> {
@@ -194,24 +218,7 @@ impl Waiter for Claim {
     }
 
     fn deleted(&self, _: &Bytes) {
-        if !self.progress.doubt() {
-            return;
-        }
-        // Was it the key that somebody deleted, or the lease?
-        let (client, life) = (self.client().clone(), Arc::clone(&self.life));
-        let (progress, fence) = (Arc::clone(&self.progress), self.fence());
-        self.client().spawn(async move {
-            let asked = pin!(client.lease_keep_alive_once(life.lease));
-            let limit = pin!(client.sleep(PATIENCE));
-            let answer = future::select(asked, limit).await;
-            if let Either::Left((Err(error), _)) = answer
-                && error.etcd_error() == Some(EtcdError::LeaseNotFound)
-            {
-                life.end(LossReason::Revoked);
-            }
-            let reason = life.loss(client.now()).unwrap_or(LossReason::KeyDeleted);
-            lose(&progress, &fence, reason);
-        });
+        self.ask_why();
     }
 
     fn rewritten(&self, _: &Bytes, revision: Revision) {
@@ -246,13 +253,20 @@ impl Holding for Claim {
     }
 
     fn give_back(self: Arc<Self>) -> BoxFuture<'static, Result<()>> {
-        Box::pin(async move { self.leave().await.map(drop) })
+        Box::pin(async move {
+            if !self.gone.load(Ordering::Acquire) {
+                self.leave().await?;
+            }
+            Ok(())
+        })
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.life.drop_holding(self.number.load(Ordering::Relaxed).cast_unsigned());
+        if let Some(number) = self.number.get() {
+            self.life.drop_holding(*number);
+        }
         for place in &self.places {
             place.queue.leave(place.key.clone());
         }

@@ -88,10 +88,6 @@ impl Progress {
         self.advance(Stage::Released);
     }
 
-    pub(super) fn is_released(&self) -> bool {
-        matches!(*self.lock(), Stage::Released)
-    }
-
     /// It is not held from now on, for a reason still to be told. Whether this is news.
     pub(super) fn doubt(&self) -> bool {
         !self.doubted.swap(true, Ordering::AcqRel)
@@ -135,7 +131,13 @@ impl Progress {
 
     pub(crate) fn state(&self, now: Moment) -> ClaimState {
         let lease = self.life.get().map(|life| life.state(now));
-        self.lock().state(lease)
+        match self.lock().state(lease) {
+            // Not held any more, for a reason that is being asked for.
+            ClaimState::Held { .. } if self.doubt_of().is_some() => {
+                ClaimState::Jeopardy { until: Moment::default() }
+            }
+            state => state,
+        }
     }
 
     /// The present state, then each change, the last of which is final.

@@ -1,21 +1,28 @@
-use std::{future::IntoFuture, time::Duration};
+use std::{future::IntoFuture, pin::pin, time::Duration};
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, ResponseActFuture,
-    ResponseFuture, StreamHandler, WrapFuture,
+    Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WeakAddr,
+    WeakRecipient,
+    dev::{MessageResponse, OneshotSender},
+};
+use futures::{
+    StreamExt,
+    future::{self, Either},
 };
 use tenure_core::Fence;
+use tokio::{sync::oneshot, task::spawn_local};
 
 use super::{Mutex, MutexGuard};
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::{Error, LossReason, Result},
     recipes::claim::{Acquire, ClaimState, Release},
     session::Session,
 };
 
 /// A lock for programs that speak in actix messages: it keeps the guard, and tells how it stands.
 ///
-/// One actor has the lock once at most. It releases the lock when it stops.
+/// One actor has the lock once at most. It stops with its last address, and releases the lock
+/// then.
 ///
 /// ```no_run
 /// use actix::Actor;
@@ -32,9 +39,9 @@ use crate::{
 pub struct MutexActor {
     mutex: Mutex,
     held: Option<MutexGuard>,
-    /// Somebody is waiting for the lock already.
-    acquiring: bool,
-    subscribers: Vec<Recipient<LockEvent>>,
+    /// Gives up the waiting, while there is one.
+    waiting: Option<oneshot::Sender<()>>,
+    subscribers: Vec<WeakRecipient<LockEvent>>,
 }
 
 impl MutexActor {
@@ -45,13 +52,14 @@ impl MutexActor {
 
     /// Any lock.
     pub fn of(mutex: Mutex) -> Self {
-        Self { mutex, held: None, acquiring: false, subscribers: Vec::new() }
+        Self { mutex, held: None, waiting: None, subscribers: Vec::new() }
     }
 
     /// Why it cannot be asked for.
     fn busy(&self) -> Option<Error> {
         let held = self.held.as_ref().is_some_and(MutexGuard::is_held);
-        let rule = match (held, self.acquiring) {
+        let waits = self.waiting.as_ref().is_some_and(|give_up| !give_up.is_closed());
+        let rule = match (held, waits) {
             (true, _) => "this actor has it already",
             (_, true) => "this actor is waiting for it already",
             (false, false) => return None,
@@ -59,21 +67,33 @@ impl MutexActor {
         Some(Error::invalid("lock", rule))
     }
 
-    fn acquire<G: 'static>(
+    /// Asks for the lock, and has the actor [keep](Granted) it.
+    fn ask<G: Into<Option<MutexGuard>> + 'static>(
         &mut self,
         acquire: Acquire<G>,
-        keep: fn(&mut Self, G) -> Result<Option<Fence>>,
         ctx: &mut Context<Self>,
-    ) -> ResponseActFuture<Self, Result<Option<Fence>>> {
+    ) -> Asking {
         if let Some(error) = self.busy() {
-            return Box::pin(async { Err(error) }.into_actor(self));
+            return Asking(Box::pin(async { Err(error) }));
         }
-        self.acquiring = true;
         let acquiring = acquire.into_future();
-        ctx.add_stream(acquiring.states());
-        Box::pin(acquiring.into_actor(self).map(move |acquired, actor, _| {
-            actor.acquiring = false;
-            keep(actor, acquired?)
+        // Weakly, all of it: the actor stops with its last address, whatever is under way.
+        let actor = ctx.address().downgrade();
+        spawn_local(tell_states(acquiring.states(), actor.clone()));
+        let (give_up, given_up) = oneshot::channel();
+        self.waiting = Some(give_up);
+        Asking(Box::pin(async move {
+            let granted = match future::select(acquiring, given_up).await {
+                Either::Left((granted, _)) => granted.map(Into::into),
+                Either::Right(_) => Err(Error::lost("lock", LossReason::Closed)),
+            };
+            match actor.upgrade() {
+                Some(actor) => {
+                    let kept = actor.send(Granted(granted)).await;
+                    kept.unwrap_or_else(|_| Err(Error::actor_gone("lock")))
+                }
+                None => Err(Error::lost("lock", LossReason::Closed)),
+            }
         }))
     }
 }
@@ -82,28 +102,97 @@ impl Actor for MutexActor {
     type Context = Context<Self>;
 }
 
+async fn tell_states(
+    mut states: impl futures::Stream<Item = ClaimState> + Unpin,
+    actor: WeakAddr<MutexActor>,
+) {
+    while let Some(state) = states.next().await {
+        match actor.upgrade() {
+            Some(actor) => actor.do_send(Told(state)),
+            None => return,
+        }
+    }
+}
+
+/// The lock's answer on its way to whoever sent the message. Ends when that one is gone.
+pub struct Asking(future::LocalBoxFuture<'static, Result<Option<Fence>>>);
+
+impl Asking {
+    fn answer<T: 'static>(
+        self,
+        tx: Option<OneshotSender<Result<T>>>,
+        take: fn(Option<Fence>) -> Result<T>,
+    ) {
+        spawn_local(async move {
+            let Some(mut tx) = tx else {
+                // Nobody wants the answer, but the lock all the same.
+                let _ = self.0.await;
+                return;
+            };
+            let answer = {
+                let gone = pin!(tx.closed());
+                match future::select(self.0, gone).await {
+                    Either::Left((answer, _)) => answer,
+                    Either::Right(_) => return,
+                }
+            };
+            // Gone in this very moment: the actor keeps the lock until it is released.
+            let _ = tx.send(answer.and_then(take));
+        });
+    }
+}
+
+/// What became of the asking; answered once it is kept.
+struct Granted(Result<Option<MutexGuard>>);
+
+impl Message for Granted {
+    type Result = Result<Option<Fence>>;
+}
+
+impl Handler<Granted> for MutexActor {
+    type Result = Result<Option<Fence>>;
+
+    fn handle(&mut self, Granted(granted): Granted, _: &mut Context<Self>) -> Self::Result {
+        self.waiting = None;
+        self.held = granted?;
+        Ok(self.held.as_ref().map(MutexGuard::fence))
+    }
+}
+
 /// A lock changed its state. Sent to those who [subscribe](SubscribeLock).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LockEvent(pub ClaimState);
+#[non_exhaustive]
+pub struct LockEvent {
+    /// The new state.
+    pub state: ClaimState,
+}
 
 impl Message for LockEvent {
     type Result = ();
 }
 
-impl StreamHandler<ClaimState> for MutexActor {
-    fn handle(&mut self, state: ClaimState, _: &mut Context<Self>) {
-        self.subscribers.retain(Recipient::connected);
-        for subscriber in &self.subscribers {
-            subscriber.do_send(LockEvent(state.clone()));
-        }
-    }
+struct Told(ClaimState);
 
-    fn finished(&mut self, _: &mut Context<Self>) {
-        // The lock may be asked for again.
+impl Message for Told {
+    type Result = ();
+}
+
+impl Handler<Told> for MutexActor {
+    type Result = ();
+
+    fn handle(&mut self, Told(state): Told, _: &mut Context<Self>) {
+        self.subscribers.retain(|subscriber| match subscriber.upgrade() {
+            Some(subscriber) => {
+                subscriber.do_send(LockEvent { state: state.clone() });
+                subscriber.connected()
+            }
+            None => false,
+        });
     }
 }
 
-/// Waits for the lock; answers with what proves the hold.
+/// Waits for the lock; answers with what proves the hold. If whoever sent it is gone before, the
+/// waiting ends.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AcquireLock {
     timeout: Option<Duration>,
@@ -128,21 +217,21 @@ impl Message for AcquireLock {
 }
 
 impl Handler<AcquireLock> for MutexActor {
-    type Result = ResponseActFuture<Self, Result<Fence>>;
+    type Result = Asking;
 
-    fn handle(&mut self, asked: AcquireLock, ctx: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, asked: AcquireLock, ctx: &mut Context<Self>) -> Asking {
         let acquire = self.mutex.acquire();
         let acquire = match asked.timeout {
             Some(timeout) => acquire.timeout(timeout),
             None => acquire,
         };
-        let keep = |actor: &mut Self, guard: MutexGuard| {
-            let fence = guard.fence();
-            actor.held = Some(guard);
-            Ok(Some(fence))
-        };
-        let fence = self.acquire(acquire, keep, ctx);
-        Box::pin(fence.map(|fence, _, _| fence?.ok_or_else(crate::ops::other_kind)))
+        self.ask(acquire, ctx)
+    }
+}
+
+impl MessageResponse<MutexActor, AcquireLock> for Asking {
+    fn handle(self, _: &mut Context<MutexActor>, tx: Option<OneshotSender<Result<Fence>>>) {
+        self.answer(tx, |fence| fence.ok_or_else(crate::ops::other_kind));
     }
 }
 
@@ -155,19 +244,21 @@ impl Message for TryAcquireLock {
 }
 
 impl Handler<TryAcquireLock> for MutexActor {
-    type Result = ResponseActFuture<Self, Result<Option<Fence>>>;
+    type Result = Asking;
 
-    fn handle(&mut self, _: TryAcquireLock, ctx: &mut Context<Self>) -> Self::Result {
-        let keep = |actor: &mut Self, guard: Option<MutexGuard>| {
-            let fence = guard.as_ref().map(MutexGuard::fence);
-            actor.held = guard;
-            Ok(fence)
-        };
-        self.acquire(self.mutex.try_acquire(), keep, ctx)
+    fn handle(&mut self, _: TryAcquireLock, ctx: &mut Context<Self>) -> Asking {
+        self.ask(self.mutex.try_acquire(), ctx)
     }
 }
 
-/// Releases the lock, and answers when etcd has said so.
+impl MessageResponse<MutexActor, TryAcquireLock> for Asking {
+    fn handle(self, _: &mut Context<MutexActor>, tx: Option<OneshotSender<Result<Option<Fence>>>>) {
+        self.answer(tx, Ok);
+    }
+}
+
+/// Releases the lock, and answers when etcd has said so. If the actor waits for it, the waiting
+/// ends, and whoever waits gets [`Lost`](crate::ErrorKind::Lost).
 #[derive(Clone, Copy, Debug)]
 pub struct ReleaseLock;
 
@@ -179,16 +270,20 @@ impl Handler<ReleaseLock> for MutexActor {
     type Result = ResponseFuture<Result<Release>>;
 
     fn handle(&mut self, _: ReleaseLock, _: &mut Context<Self>) -> Self::Result {
+        let waited = self.waiting.take().is_some_and(|give_up| give_up.send(()).is_ok());
         match self.held.take() {
             Some(guard) => Box::pin(guard.release()),
-            None => Box::pin(async {
-                Err(Error::new(ErrorKind::InvalidInput, "lock", "this actor does not have it"))
-            }),
+            None if waited => Box::pin(async { Ok(Release::Released) }),
+            None => {
+                let error = Error::invalid("lock", "this actor does not have it");
+                Box::pin(async { Err(error) })
+            }
         }
     }
 }
 
-/// Sends every change of state to a recipient from now on.
+/// Sends every change of state to a recipient from now on. A subscription does not keep the
+/// recipient alive.
 #[derive(Debug)]
 pub struct SubscribeLock(pub Recipient<LockEvent>);
 
@@ -201,8 +296,8 @@ impl Handler<SubscribeLock> for MutexActor {
 
     fn handle(&mut self, SubscribeLock(recipient): SubscribeLock, _: &mut Context<Self>) {
         if let Some(guard) = &self.held {
-            recipient.do_send(LockEvent(guard.state()));
+            recipient.do_send(LockEvent { state: guard.state() });
         }
-        self.subscribers.push(recipient);
+        self.subscribers.push(recipient.downgrade());
     }
 }

@@ -85,10 +85,10 @@ impl Stage {
         match (self, lease) {
             (Self::Lost(reason), _) => ClaimState::Lost { reason: *reason },
             (Self::Released, _) => ClaimState::Released,
-            (Self::Failed(error), _) => {
-                let reason = error.loss_reason().unwrap_or(LossReason::Failed);
-                ClaimState::Lost { reason }
-            }
+            (Self::Failed(error), _) => match error.loss_reason() {
+                Some(reason) => ClaimState::Lost { reason },
+                None => ClaimState::Released,
+            },
             (_, Some(LeaseState::Lost { reason })) => ClaimState::Lost { reason },
             (Self::Waiting { ahead }, _) => ClaimState::Waiting { ahead: *ahead },
             (Self::Turn, _) => ClaimState::Waiting { ahead: Some(0) },

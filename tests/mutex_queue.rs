@@ -1,0 +1,399 @@
+//! Long queues at a lock, and contenders that leave them at the worst moment.
+
+use std::{
+    future::IntoFuture,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{
+    FutureExt, StreamExt,
+    future::{join_all, try_join_all},
+    stream::FuturesUnordered,
+};
+use tenure::{Client, ErrorKind, KeyRange, LossReason, Mutex, MutexGuard, Release, Session};
+use tenure_testkit::{Cluster, EtcdBinary, Proxy, eventually, on_each_server};
+use tokio::time::{sleep, timeout};
+
+#[path = "support/rpcs.rs"]
+mod rpcs;
+
+use rpcs::kv_calls;
+
+/// Long for anything that should happen; only a failure takes it.
+const SOON: Duration = Duration::from_secs(20);
+const PREFIX: &str = "q/";
+
+async fn start(etcd: &EtcdBinary) -> (Cluster, Client) {
+    let cluster = Cluster::builder(etcd).fast(true).start().await.unwrap();
+    let client = Client::connect(cluster.endpoints()).await.unwrap();
+    (cluster, client)
+}
+
+async fn open(client: &Client) -> Session {
+    Session::builder().ttl(Duration::from_secs(60)).open(client).await.unwrap()
+}
+
+async fn acquire(mutex: &Mutex) -> MutexGuard {
+    timeout(SOON, mutex.acquire()).await.expect("it is our turn").unwrap()
+}
+
+async fn holders_are(mutex: &Mutex, count: usize) {
+    let what = format!("{count} contend");
+    eventually(SOON, &what, async || mutex.holders().await.unwrap().len() == count).await;
+}
+
+/// Keys of others, in this order.
+async fn put_foreign(client: &Client, numbers: impl IntoIterator<Item = u32>) {
+    for number in numbers {
+        client.put(foreign(number), "").await.unwrap();
+    }
+}
+
+fn foreign(number: u32) -> String {
+    format!("{PREFIX}foreign-{number}")
+}
+
+/// The lock whose keys are under [`PREFIX`].
+fn at_prefix(session: &Session) -> Mutex {
+    Mutex::at(session, PREFIX.trim_end_matches('/'))
+}
+
+/// A future that counts how often it was polled.
+struct Counted<F> {
+    future: Pin<Box<F>>,
+    polls: Arc<AtomicUsize>,
+}
+
+impl<F: Future> Counted<F> {
+    fn new(future: F, polls: &Arc<AtomicUsize>) -> Self {
+        Self { future: Box::pin(future), polls: Arc::clone(polls) }
+    }
+}
+
+impl<F: Future> Future for Counted<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        self.future.as_mut().poll(context)
+    }
+}
+
+#[tokio::test]
+async fn of_a_thousand_waiters_each_release_wakes_one_and_costs_one_request() {
+    on_each_server(async |etcd| {
+        let (cluster, client) = start(&etcd).await;
+        let session = open(&client).await;
+        let jobs = Mutex::new(&session, "jobs");
+        let first = acquire(&jobs).await;
+        let polls = Arc::new(AtomicUsize::new(0));
+        let mut waiting = FuturesUnordered::new();
+        let before = kv_calls(&cluster).await;
+        for asked in 1..=20 {
+            waiting.extend((0..50).map(|_| Counted::new(jobs.acquire().into_future(), &polls)));
+            assert!(waiting.next().now_or_never().is_none());
+            let what = format!("{asked} x 50 keys are put");
+            let calls = async || kv_calls(&cluster).await >= before + 50 * asked;
+            eventually(SOON, &what, calls).await;
+        }
+        let asked = kv_calls(&cluster).await - before;
+        assert!(asked <= 1010, "{asked}: once each, but for what was slow to be answered");
+        assert_eq!(polls.load(Ordering::Relaxed), 1000, "each has asked");
+        holders_are(&jobs, 1001).await;
+
+        // Looking cost requests, too.
+        let before = kv_calls(&cluster).await;
+        let mut guard = first;
+        let mut fences = Vec::new();
+        for woken in 1..=1000 {
+            fences.push(guard.fence());
+            assert_eq!(guard.release().await.unwrap(), Release::Released);
+            guard = timeout(SOON, waiting.next()).await.expect("one is woken").unwrap().unwrap();
+            assert_eq!(polls.load(Ordering::Relaxed), 1000 + woken, "and only one");
+        }
+        let released = kv_calls(&cluster).await - before;
+        assert!((1000..=1010).contains(&released), "{released}: nobody looks around");
+        assert!(fences.windows(2).all(|pair| pair[0] < pair[1]));
+        guard.release().await.unwrap();
+        holders_are(&jobs, 0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn far_back_in_a_queue_of_others_a_lock_costs_three_requests() {
+    on_each_server(async |etcd| {
+        let (cluster, client) = start(&etcd).await;
+        let stranger = Client::connect(cluster.endpoints()).await.unwrap();
+        put_foreign(&stranger, 0..40).await;
+        let jobs = at_prefix(&open(&client).await);
+        let before = kv_calls(&cluster).await;
+        let mut waiting = tokio::spawn(jobs.acquire().into_future());
+        holders_are(&at_prefix(&open(&stranger).await), 41).await;
+        let looks = kv_calls(&cluster).await - before - 1;
+        for number in 0..40 {
+            assert!((&mut waiting).now_or_never().is_none(), "{number} is ahead");
+            stranger.delete(foreign(number)).await.unwrap();
+        }
+        let guard = timeout(SOON, waiting).await.expect("it is our turn").unwrap().unwrap();
+        assert_eq!(guard.release().await.unwrap(), Release::Released);
+        let ours = kv_calls(&cluster).await - before - looks - 40;
+        assert_eq!(ours, 3, "to ask, to look when the one ahead is gone, to release");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn far_back_in_a_queue_it_does_not_matter_in_what_order_those_ahead_leave() {
+    on_each_server(async |etcd| {
+        let (cluster, client) = start(&etcd).await;
+        let stranger = Client::connect(cluster.endpoints()).await.unwrap();
+        let session = open(&client).await;
+        let jobs = at_prefix(&session);
+        // The one just ahead first; from the middle; all at once; and then of some that came again.
+        for order in [(0..40).rev().collect::<Vec<u32>>(), (20..40).chain(0..20).collect()] {
+            put_foreign(&stranger, 0..40).await;
+            let mut waiting = tokio::spawn(jobs.acquire().into_future());
+            holders_are(&jobs, 41).await;
+            for &number in &order {
+                assert!((&mut waiting).now_or_never().is_none(), "{number} is ahead");
+                stranger.delete(foreign(number)).await.unwrap();
+                // Whoever comes later is of no concern.
+                put_foreign(&stranger, [number + 100]).await;
+            }
+            let guard = timeout(SOON, waiting).await.expect("it is our turn").unwrap().unwrap();
+            assert!(guard.is_held());
+            guard.release().await.unwrap();
+            stranger.delete(KeyRange::prefix(PREFIX)).await.unwrap();
+        }
+        put_foreign(&stranger, 0..40).await;
+        let waiting = tokio::spawn(jobs.acquire().into_future());
+        let second = tokio::spawn(jobs.acquire().into_future());
+        holders_are(&jobs, 42).await;
+        stranger.delete(KeyRange::prefix(format!("{PREFIX}foreign-"))).await.unwrap();
+        let both = [waiting, second].map(|waiting| async {
+            let guard = timeout(SOON, waiting).await.expect("its turn").unwrap().unwrap();
+            assert_eq!(guard.release().await.unwrap(), Release::Released);
+        });
+        join_all(both).await;
+        holders_are(&jobs, 0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn far_back_in_a_queue_losses_are_told_too() {
+    on_each_server(async |etcd| {
+        let (cluster, client) = start(&etcd).await;
+        let stranger = Client::connect(cluster.endpoints()).await.unwrap();
+        put_foreign(&stranger, 0..40).await;
+        let session = open(&client).await;
+        let jobs = at_prefix(&session);
+        // Somebody deletes the key of one who holds after the long way.
+        let waiting = tokio::spawn(jobs.acquire().into_future());
+        holders_are(&jobs, 41).await;
+        stranger.delete(KeyRange::prefix(format!("{PREFIX}foreign-"))).await.unwrap();
+        let guard = timeout(SOON, waiting).await.expect("it is our turn").unwrap().unwrap();
+        stranger.delete(guard.key()).await.unwrap();
+        assert_eq!(timeout(SOON, guard.lost()).await.unwrap(), LossReason::KeyDeleted);
+        drop(guard);
+
+        // Of one who waits: told when it would be its turn, if not before; never granted.
+        put_foreign(&stranger, 0..40).await;
+        let waiting = tokio::spawn(jobs.acquire().into_future());
+        holders_are(&jobs, 41).await;
+        let own = jobs.holders().await.unwrap()[40].key.clone();
+        stranger.delete(own).await.unwrap();
+        stranger.delete(KeyRange::prefix(format!("{PREFIX}foreign-"))).await.unwrap();
+        let error = timeout(SOON, waiting).await.expect("it is told").unwrap().unwrap_err();
+        assert_eq!(error.loss_reason(), Some(LossReason::KeyDeleted), "{error}");
+
+        // Of one whose session is lost.
+        put_foreign(&stranger, 0..40).await;
+        let waiting = tokio::spawn(jobs.acquire().into_future());
+        holders_are(&jobs, 41).await;
+        session.close().await.unwrap();
+        let error = timeout(SOON, waiting).await.expect("it is told").unwrap().unwrap_err();
+        assert_eq!(error.loss_reason(), Some(LossReason::Closed), "{error}");
+        let left = stranger.count(KeyRange::prefix(PREFIX)).await.unwrap().count;
+        assert_eq!(left, 40);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_compaction_during_a_long_wait_changes_nothing() {
+    on_each_server(async |etcd| {
+        let (cluster, direct) = start(&etcd).await;
+        for foreigners in [1, 40] {
+            let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
+            let client = Client::connect([proxy.endpoint()]).await.unwrap();
+            let jobs = at_prefix(&open(&client).await);
+            put_foreign(&direct, 0..foreigners).await;
+            let mut waiting = tokio::spawn(jobs.acquire().into_future());
+            holders_are(&at_prefix(&open(&direct).await), foreigners as usize + 1).await;
+            for cut in [false, true] {
+                if cut {
+                    proxy.refuse();
+                    proxy.reset();
+                }
+                // All but the last leave, unseen by a watch that is cut.
+                let (keep, leave) = if cut { (1, foreigners) } else { (foreigners, foreigners) };
+                for number in keep..leave {
+                    direct.delete(foreign(number)).await.unwrap();
+                }
+                for _ in 0..5 {
+                    direct.put("elsewhere", "").await.unwrap();
+                }
+                let now = direct.put("elsewhere", "").await.unwrap().header.revision;
+                direct.compact(now).physical().await.unwrap();
+                proxy.pass();
+                assert_eq!(client.get("elsewhere").await.unwrap().kvs.len(), 1);
+                assert!((&mut waiting).now_or_never().is_none(), "one is ahead");
+            }
+            let before = kv_calls(&cluster).await;
+            direct.delete(foreign(0)).await.unwrap();
+            let guard = timeout(SOON, waiting).await.expect("it is our turn").unwrap().unwrap();
+            assert!(guard.is_held());
+            let looks = kv_calls(&cluster).await - before - 1;
+            assert!(looks <= 3, "{looks} looks: it does not spin");
+            guard.release().await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_death_of_one_in_the_middle_moves_nobody_before_its_turn() {
+    on_each_server(async |etcd| {
+        let (cluster, client) = start(&etcd).await;
+        let holder = acquire(&Mutex::new(&open(&client).await, "jobs")).await;
+        let mut waiting = Vec::new();
+        for number in 0..3 {
+            let client = Client::connect(cluster.endpoints()).await.unwrap();
+            let session = open(&client).await;
+            let jobs = Mutex::new(&session, "jobs");
+            let asked = tokio::spawn(jobs.acquire().into_future());
+            holders_are(&jobs, number + 2).await;
+            waiting.push((session, asked));
+        }
+        let (middle, dead) = waiting.remove(1);
+        client.lease_revoke(middle.lease()).await.unwrap();
+        // Told at once, and not when its turn comes.
+        let error = timeout(SOON, dead).await.expect("it is told").unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Lost);
+        assert_eq!(error.loss_reason(), Some(LossReason::Revoked), "{error}");
+        let (_last_session, last) = waiting.remove(1);
+        let (_next_session, next) = waiting.remove(0);
+        assert!(holder.is_held() && !next.is_finished() && !last.is_finished());
+        holder.release().await.unwrap();
+        let next = timeout(SOON, next).await.expect("its turn").unwrap().unwrap();
+        assert!(!last.is_finished());
+        next.release().await.unwrap();
+        let last = timeout(SOON, last).await.expect("its turn").unwrap().unwrap();
+        assert!(last.is_held());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_gives_up_at_the_instant_of_the_grant_had_it_or_leaves_no_key() {
+    on_each_server(async |etcd| {
+        let (cluster, client) = start(&etcd).await;
+        let jobs = Mutex::new(&open(&client).await, "jobs");
+        let stranger = Client::connect(cluster.endpoints()).await.unwrap();
+        let other = Mutex::new(&open(&stranger).await, "jobs");
+        let mut granted = 0;
+        for round in 0..150_u32 {
+            let guard = acquire(&other).await;
+            let mut asking = Box::pin(jobs.acquire().into_future());
+            // Dropped unpolled, while it is asking, waiting, or just granted.
+            if round % 10 != 0 {
+                assert!(asking.as_mut().now_or_never().is_none());
+            }
+            if round % 3 != 0 && round % 10 != 0 {
+                holders_are(&other, 2).await;
+            }
+            let release = tokio::spawn(guard.release());
+            let patience = Duration::from_micros(u64::from(round) * 20);
+            match round % 4 {
+                0 => drop(asking),
+                1 => {
+                    granted += usize::from(timeout(patience, asking).await.is_ok());
+                }
+                2 => {
+                    for _ in 0..round % 7 {
+                        tokio::task::yield_now().await;
+                        if asking.as_mut().now_or_never().is_some() {
+                            break;
+                        }
+                    }
+                    drop(asking);
+                }
+                _ => {
+                    drop(asking);
+                    match jobs.acquire().timeout(patience).await {
+                        Ok(guard) => {
+                            assert!(guard.is_held());
+                            granted += 1;
+                        }
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::Timeout, "{error}"),
+                    }
+                }
+            }
+            assert_eq!(release.await.unwrap().unwrap(), Release::Released);
+        }
+        println!("{granted} were granted");
+        holders_are(&other, 0).await;
+        assert!(jobs.try_acquire().await.unwrap().is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn timeouts_that_race_with_releases_leave_the_lock_free_in_the_end() {
+    on_each_server(async |etcd| {
+        let (cluster, _) = start(&etcd).await;
+        let mut contenders = Vec::new();
+        for _ in 0..4 {
+            let client = Client::connect(cluster.endpoints()).await.unwrap();
+            let session = open(&client).await;
+            contenders.extend((0..5).map(|_| Mutex::new(&session, "jobs")));
+        }
+        let inside = AtomicUsize::new(0);
+        let one = async |place: u64, mutex: &Mutex| {
+            let mut held = 0;
+            for round in 0..20 {
+                let patience = Duration::from_micros((place * 389 + round * 1_553) % 9_000);
+                if let Ok(guard) = mutex.acquire().timeout(patience).await {
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two are inside");
+                    sleep(Duration::from_micros(200)).await;
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    held += 1;
+                    if round % 2 == 0 {
+                        drop(guard);
+                    } else {
+                        assert_eq!(guard.release().await.unwrap(), Release::Released);
+                    }
+                }
+            }
+            held
+        };
+        let held = join_all((0..).zip(&contenders).map(|(place, mutex)| one(place, mutex))).await;
+        println!("held {} times", held.iter().sum::<usize>());
+        holders_are(&contenders[0], 0).await;
+        let last = try_join_all(
+            contenders
+                .iter()
+                .map(async |mutex| mutex.acquire().timeout(SOON).await?.release().await),
+        );
+        assert_eq!(last.await.unwrap(), [Release::Released; 20]);
+    })
+    .await;
+}
