@@ -3,7 +3,7 @@ use std::{fmt, marker::PhantomData};
 use prost::Message;
 use tonic::{
     Status,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
 /// Protobuf, with a decoding failure that can be told from a server's answer.
@@ -28,6 +28,12 @@ impl fmt::Display for Undecodable {
 
 impl std::error::Error for Undecodable {}
 
+/// tonic allocates such a buffer for each question and each answer, 8 KiB unless told: more than
+/// malloc keeps at hand. Where a message is larger the buffer grows once.
+fn small_buffers() -> BufferSettings {
+    BufferSettings::new(512, 32 * 1024)
+}
+
 impl<Q, A> Codec for Protobuf<Q, A>
 where
     Q: Message + 'static,
@@ -51,7 +57,12 @@ impl<Q: Message + 'static, A> Encoder for Protobuf<Q, A> {
     type Item = Q;
     type Error = Status;
 
+    fn buffer_settings(&self) -> BufferSettings {
+        small_buffers()
+    }
+
     fn encode(&mut self, message: Q, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(message.encoded_len());
         message.encode(buffer).map_err(|error| Status::from_error(Box::new(error)))
     }
 }
@@ -59,6 +70,10 @@ impl<Q: Message + 'static, A> Encoder for Protobuf<Q, A> {
 impl<Q, A: Message + Default + 'static> Decoder for Protobuf<Q, A> {
     type Item = A;
     type Error = Status;
+
+    fn buffer_settings(&self) -> BufferSettings {
+        small_buffers()
+    }
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<A>, Status> {
         A::decode(buffer)
