@@ -69,7 +69,12 @@ struct Tasks(Arc<Mutex<Vec<AbortHandle>>>);
 impl Tasks {
     fn add(&self, task: AbortHandle) {
         let mut tasks = self.lock();
-        tasks.retain(|task| !task.is_finished());
+        // Not each time: hyper spawns two tasks a call.
+        if tasks.len() == tasks.capacity() {
+            tasks.retain(|task| !task.is_finished());
+            let live = tasks.len();
+            tasks.reserve(live.max(64));
+        }
         tasks.push(task);
     }
 
