@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -107,7 +107,7 @@ impl Closing {
     }
 }
 
-/// Runs what tonic spawns in the client's place, until the client closes.
+/// Runs what a connection needs in the client's place, until the client closes.
 #[derive(Clone)]
 pub(crate) struct Executor {
     place: Spawn,
@@ -121,10 +121,11 @@ enum Spawn {
     Local,
 }
 
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-impl hyper::rt::Executor<Task> for Executor {
-    fn execute(&self, task: Task) {
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
         let task = match &self.place {
             Spawn::On(handle) => handle.spawn(task),
             Spawn::Local => tokio::task::spawn_local(task),

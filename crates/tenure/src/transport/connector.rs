@@ -8,8 +8,6 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use http::Uri;
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, BufWriter},
     net::TcpStream,
@@ -79,9 +77,16 @@ const WRITE_BUFFER: usize = 40 * 1024;
 /// With a payload that it does not copy h2 writes out all it has: a system call for each put. It
 /// copies those below 256 bytes, and those below 1 KiB if the connection takes no more than a
 /// buffer at a time. The head and the payload of a greater one meet again in the `BufWriter`.
-struct Counted {
+pub(super) struct Counted {
     io: BufWriter<Box<dyn Io>>,
     openings: Arc<Openings>,
+}
+
+impl Counted {
+    pub(super) fn new(io: Box<dyn Io>, openings: Arc<Openings>) -> Self {
+        openings.begun.fetch_add(1, Ordering::AcqRel);
+        Self { io: BufWriter::with_capacity(WRITE_BUFFER, io), openings }
+    }
 }
 
 impl Drop for Counted {
@@ -121,32 +126,5 @@ impl AsyncWrite for Counted {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         std::pin::Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-/// A [`Connector`] as tonic wants it.
-#[derive(Clone)]
-pub(super) struct Adapter {
-    pub(super) connector: Arc<dyn Connector>,
-    pub(super) openings: Arc<Openings>,
-}
-
-impl tower_service::Service<Uri> for Adapter {
-    type Response = TokioIo<Box<dyn Io>>;
-    type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<Self::Response>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.connector.connect(uri.authority().map_or("", |a| a.as_str()));
-        let openings = Arc::clone(&self.openings);
-        Box::pin(async move {
-            let io = BufWriter::with_capacity(WRITE_BUFFER, connecting.await?);
-            openings.begun.fetch_add(1, Ordering::AcqRel);
-            Ok(TokioIo::new(Box::new(Counted { io, openings }) as Box<dyn Io>))
-        })
     }
 }

@@ -5,18 +5,15 @@ use std::sync::{
 
 use tenure_core::Moment;
 use tonic::{
+    Status,
     client::Grpc,
     metadata::{Ascii, MetadataValue},
-    transport::Channel,
 };
 
-use super::{
-    connector::{Adapter, Openings},
-    tolerant::Tolerant,
-};
+use super::{channel::Channel, connector::Openings, tolerant::Tolerant};
 use crate::{
     config::{Config, Endpoint},
-    error::{Error, Result},
+    error::Result,
     runtime::Executor,
 };
 
@@ -24,7 +21,7 @@ use crate::{
 /// loss.
 pub(crate) struct Link {
     pub(crate) endpoint: Endpoint,
-    pub(super) channel: Channel,
+    channel: Channel,
     openings: Arc<Openings>,
     answered_at: AtomicU64,
 }
@@ -38,24 +35,7 @@ pub(super) struct Before {
 impl Link {
     pub(crate) fn new(endpoint: Endpoint, config: &Config, executor: Executor) -> Result<Self> {
         let openings = Arc::new(Openings::default());
-        let builder = Channel::builder(endpoint.uri.clone())
-            .executor(executor)
-            .connect_timeout(config.connect_timeout)
-            .http2_keep_alive_interval(config.keep_alive_time)
-            .keep_alive_timeout(config.keep_alive_timeout)
-            .keep_alive_while_idle(false)
-            .user_agent(concat!("tenure/", env!("CARGO_PKG_VERSION")))
-            .map_err(|error| Error::invalid("user agent", error.to_string()))?;
-        #[cfg(feature = "tls")]
-        let builder = match &config.tls {
-            Some(tls) if endpoint.uri.scheme_str() == Some("https") => builder
-                .tls_config(tls.to_tonic()?)
-                .map_err(|error| Error::invalid("tls", describe(&error)))?,
-            _ => builder,
-        };
-        let adapter =
-            Adapter { connector: Arc::clone(&config.connector), openings: Arc::clone(&openings) };
-        let channel = builder.connect_with_connector_lazy(adapter);
+        let channel = Channel::new(&endpoint.uri, config, Arc::clone(&openings), executor)?;
         Ok(Self { endpoint, channel, openings, answered_at: AtomicU64::new(0) })
     }
 
@@ -63,9 +43,11 @@ impl Link {
         &self.endpoint.name
     }
 
-    pub(super) fn grpc(&self, config: &Config) -> Grpc<Tolerant> {
-        Grpc::new(Tolerant(self.channel.clone()))
-            .max_decoding_message_size(config.max_receive_bytes)
+    /// What makes calls, on the connection there is or else the next one.
+    pub(super) async fn grpc(&self, config: &Config) -> Result<Grpc<Tolerant>, Status> {
+        let sender = self.channel.sender().await?;
+        Ok(Grpc::with_origin(Tolerant(sender), self.endpoint.uri.clone())
+            .max_decoding_message_size(config.max_receive_bytes))
     }
 
     pub(super) fn before(&self) -> Before {
@@ -94,14 +76,6 @@ impl Link {
     /// Whether any call was answered after `moment`.
     pub(crate) fn answered_since(&self, moment: Moment) -> bool {
         self.answered_at.load(Ordering::Relaxed) > moment.as_nanos()
-    }
-}
-
-#[cfg(feature = "tls")]
-fn describe(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }
 

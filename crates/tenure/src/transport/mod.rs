@@ -2,6 +2,7 @@
 //!
 //! Nothing above this module names a type of tonic or prost.
 
+mod channel;
 mod cluster;
 mod codec;
 pub(crate) mod connection;
@@ -325,12 +326,11 @@ impl Transport {
         A: Message + Default + 'static,
     {
         let before = link.before();
-        let mut grpc = link.grpc(&self.shared.config);
         let token = token.value.as_ref().filter(|_| !rpc.anonymous);
         let request = self.dress(tonic::Request::new(request), token, options);
-        let result = match grpc.ready().await {
-            Ok(()) => grpc.unary(request, rpc.path(), Protobuf::default()).await,
-            Err(error) => Err(Status::from_error(Box::new(error))),
+        let result = match link.grpc(&self.shared.config).await {
+            Ok(mut grpc) => grpc.unary(request, rpc.path(), Protobuf::default()).await,
+            Err(status) => Err(status),
         };
         result.map(tonic::Response::into_inner).map_err(|status| {
             let origin = match status::origin(&status) {

@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, io, iter::successors};
+use std::{error::Error as StdError, iter::successors};
 
 use tenure_core::{
     EtcdError,
@@ -26,11 +26,9 @@ pub(super) fn origin(status: &Status) -> Origin {
         let senseless = SENSELESS.iter().any(|text| status.message().starts_with(text));
         return if senseless { Origin::Garbled } else { Origin::Server };
     }
-    // Only what happens on an open connection passes through hyper.
-    let was_open = causes(status).any(|error| error.is::<hyper::Error>());
     if causes(status).any(|error| error.is::<Undecodable>()) {
         Origin::Garbled
-    } else if causes(status).any(is_not_sent) || !was_open && causes(status).any(is_timeout) {
+    } else if causes(status).any(is_not_sent) {
         Origin::NotSent
     } else {
         Origin::Connection
@@ -49,12 +47,6 @@ fn is_not_sent(error: &(dyn StdError + 'static)) -> bool {
             let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
             refused && error.is_reset() && error.is_remote()
         })
-}
-
-/// The time limit of tonic's for a connection, TLS handshake included.
-fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
-    let inner = error.downcast_ref().and_then(io::Error::get_ref);
-    inner.is_some_and(|inner| inner.is::<tokio::time::error::Elapsed>())
 }
 
 pub(super) fn failure(status: &Status, origin: Origin) -> Failure<'_> {
@@ -101,7 +93,7 @@ pub(super) fn error(
     if origin == Origin::Garbled && !repeatable { error.unsure() } else { error }
 }
 
-/// tonic's own statuses say "transport error"; the reason is at the end of their sources.
+/// A status made of an error says little; the reason is at the end of its sources.
 fn describe(status: &Status) -> String {
     let mut text = match status.message() {
         "" => status.code().description().to_owned(),

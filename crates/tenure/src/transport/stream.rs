@@ -70,9 +70,9 @@ impl Transport {
             route.token.value.as_ref(),
             options,
         );
-        let mut grpc = link.grpc(&self.shared.config);
+        let (to, config) = (Arc::clone(&link), Arc::clone(&self.shared.config));
         let opening = Box::pin(async move {
-            grpc.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
+            let mut grpc = to.grpc(&config).await?;
             let answer = grpc.streaming(request, rpc.path(), Protobuf::default()).await?;
             Ok(answer.into_inner())
         });

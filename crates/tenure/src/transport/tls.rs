@@ -1,8 +1,24 @@
-use std::{fmt, path::Path};
+use std::{fmt, io, path::Path, sync::Arc};
 
-use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+use http::Uri;
+use rustls_native_certs::load_native_certs;
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, RootCertStore,
+        crypto::{CryptoProvider, ring},
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    },
+};
 
-use crate::error::{Error, Result};
+use super::Io;
+use crate::{
+    config::Config,
+    error::{Error, Result},
+};
+
+/// What both ends of the TLS connection call the protocol on it.
+const HTTP2: &[u8] = b"h2";
 
 /// How to trust a cluster, and to be trusted by it.
 ///
@@ -66,26 +82,73 @@ impl Tls {
         self
     }
 
-    pub(crate) fn to_tonic(&self) -> Result<ClientTlsConfig> {
-        let mut tls = ClientTlsConfig::new();
-        tls = match &self.ca {
-            // tonic would trust nobody, and say nothing.
+    fn to_rustls(&self) -> Result<ClientConfig> {
+        let bad = |field, error: &dyn fmt::Display| Error::invalid(field, error.to_string());
+        let mut roots = RootCertStore::empty();
+        match &self.ca {
+            // It would trust nobody, and say nothing.
             Some(pem) if !has_certificate(pem) => {
                 return Err(Error::invalid("tls ca", "there is no PEM certificate in it"));
             }
-            Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
-            None => tls.with_native_roots(),
+            Some(pem) => roots.add_parsable_certificates(certificates("tls ca", pem)?),
+            None => roots.add_parsable_certificates(load_native_certs().certs),
         };
-        if let Some((certificate, key)) = &self.identity {
-            if !has_certificate(certificate) {
+        if roots.is_empty() {
+            return Err(Error::invalid("tls ca", "there is no certificate to trust"));
+        }
+        let provider = CryptoProvider::get_default().cloned();
+        let provider = provider.unwrap_or_else(|| Arc::new(ring::default_provider()));
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| bad("tls", &error))?
+            .with_root_certificates(roots);
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, _)) if !has_certificate(certificate) => {
                 return Err(Error::invalid("tls certificate", "there is no PEM certificate in it"));
             }
-            tls = tls.identity(Identity::from_pem(certificate, key));
+            Some((certificate, key)) => {
+                let chain = certificates("tls certificate", certificate)?;
+                let key =
+                    PrivateKeyDer::from_pem_slice(key).map_err(|error| bad("tls key", &error))?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| bad("tls key", &error))?
+            }
+        };
+        config.alpn_protocols.push(HTTP2.into());
+        Ok(config)
+    }
+}
+
+fn certificates(field: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    certificates.map_err(|error| Error::invalid(field, error.to_string()))
+}
+
+/// What makes a connection to one endpoint a trusted one.
+pub(super) struct Secure {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl Secure {
+    /// `None` where the endpoint does not ask for it.
+    pub(super) fn new(uri: &Uri, config: &Config) -> Result<Option<Self>> {
+        let Some(tls) = config.tls.as_ref().filter(|_| uri.scheme_str() == Some("https")) else {
+            return Ok(None);
+        };
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let name = tls.server_name.as_deref().unwrap_or(host).to_owned();
+        let name = ServerName::try_from(name)
+            .map_err(|error| Error::invalid("tls server name", error.to_string()))?;
+        Ok(Some(Self { connector: Arc::new(tls.to_rustls()?).into(), name }))
+    }
+
+    pub(super) async fn connect(&self, io: impl Io) -> io::Result<Box<dyn Io>> {
+        let stream = self.connector.connect(self.name.clone(), io).await?;
+        if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
+            return Err(io::Error::other("the server does not offer HTTP/2 over TLS"));
         }
-        if let Some(name) = &self.server_name {
-            tls = tls.domain_name(name);
-        }
-        Ok(tls)
+        Ok(Box::new(stream))
     }
 }
 
