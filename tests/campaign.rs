@@ -3,7 +3,8 @@
 //! is done by anybody but the holder.
 //!
 //! `TENURE_CAMPAIGN_SECS` is how long it lasts, 20 by default; `TENURE_CAMPAIGN_SEED` repeats its
-//! faults, though not what comes of them.
+//! faults, though not what comes of them. `TENURE_CAMPAIGN_KEEP` writes down all that was said, as a
+//! failure does.
 //!
 //! This binary has a `main` of its own, because it is each of the twenty processes, too.
 
@@ -157,6 +158,9 @@ async fn campaign(etcd: EtcdBinary) {
     }
     if (verdict.applied() as u64) < length.as_secs() {
         complaints.push("hardly anything was done".to_owned());
+    }
+    if env::var_os("TENURE_CAMPAIGN_KEEP").is_some() {
+        println!("all that was said: {}", keep(seed.0, &journals, &faults, &turns).display());
     }
     if !complaints.is_empty() {
         let journals = keep(seed.0, &journals, &faults, &turns);

@@ -58,6 +58,8 @@ pub(crate) struct Verdict {
     longest_gap: u64,
     /// From when it was a worker's turn until it had the lock, the shortest first.
     latencies: Vec<u64>,
+    /// The longest turn that was never granted: of a dead or stopped worker, as a rule.
+    idle: Option<(u64, String)>,
     overlaps: Vec<(Claim, Claim)>,
 }
 
@@ -78,12 +80,18 @@ impl Verdict {
             highest: Revision::NONE,
             longest_gap: 0,
             latencies: Vec::new(),
+            idle: None,
             overlaps: Vec::new(),
         };
         let granted =
             |(create, at): (&Revision, &u64)| Some(at.saturating_sub(turns.get(create)?.from));
         verdict.latencies = verdict.said.granted.iter().filter_map(granted).collect();
         verdict.latencies.sort_unstable();
+        let idle = turns.iter().filter(|(create, _)| !verdict.said.granted.contains_key(create));
+        let idle = idle.filter_map(|(create, Turn { whose, from, until })| {
+            Some(((*until)?.saturating_sub(*from), format!("{whose} with {create}")))
+        });
+        verdict.idle = idle.max();
         let history = verdict.history(found);
         verdict.outcomes(&history);
         verdict.order(&history);
@@ -300,6 +308,10 @@ impl Verdict {
             latency(90),
             latency(100)
         );
+        if let Some((nanos, whose)) = &self.idle {
+            let millis = nanos / 1_000_000;
+            text += &format!("longest turn that was not granted: {millis} ms, of {whose}\n");
+        }
         text += &format!("done: {:?}\n", tally(faults));
         if !self.overlaps.is_empty() {
             let millis = self.overlaps.iter().map(|(a, b)| (a.until - b.from) / 1_000_000);
