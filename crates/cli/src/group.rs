@@ -43,6 +43,12 @@ impl Group {
         }
     }
 
+    /// Sends a signal to all of the group, and wakes those that are stopped to see it.
+    pub(crate) fn tell(&self, signal: Signal) -> io::Result<()> {
+        self.signal(signal)?;
+        self.signal(Signal::CONT)
+    }
+
     /// Waits until something happened to the command. Cancel safe.
     pub(crate) async fn changed(&mut self) {
         self.changes.recv().await;

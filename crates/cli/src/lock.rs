@@ -246,7 +246,7 @@ impl Lock {
             guard,
             clock: client.clock(),
             grace,
-            terminal: Terminal::of_ours(),
+            terminal: Terminal::of_stdin(),
         };
         let (status, stopped) = supervision.run(group, signals).await.map_err(|error| {
             Failure::new(exit::OTHER, format!("cannot watch over {program}: {error}"))
@@ -290,8 +290,16 @@ async fn leave(
     insisting: Insisting,
 ) {
     let leaving = async {
+        let given_up = async {
+            session.lost().await;
+            sleep(HURRY).await;
+        };
         if let Some(guard) = guard {
-            guard.release().await?;
+            tokio::select! {
+                released = guard.release() => drop(released?),
+                // The lease is as good as gone, and all that hangs on it.
+                () = given_up => {}
+            }
         }
         session.close().await
     };

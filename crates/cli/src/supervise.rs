@@ -86,7 +86,7 @@ impl Supervision<'_> {
             let nap = wake_at.since(self.clock.now()).min(limit);
             tokio::select! {
                 () = group.changed(), if !command_ended => {}
-                signal = signals.next() => group.signal(signal)?,
+                signal = signals.next() => group.tell(signal)?,
                 _ = self.guard.lost(), if !ending.killed => {}
                 () = tokio::time::sleep(nap) => {}
             }
@@ -125,7 +125,7 @@ impl Supervision<'_> {
 
     fn ask_to_end(&self, group: &Group, ending: &mut Ending) {
         // Whom a signal does not reach is told below, when it is killed.
-        let _ = group.signal(Signal::TERM);
+        let _ = group.tell(Signal::TERM);
         ending.asked_at = Some(self.clock.now());
     }
 
@@ -151,18 +151,17 @@ impl Supervision<'_> {
     }
 
     fn mind_the_terminal(&mut self, group: &Group) -> io::Result<()> {
-        if let Some(terminal) = &mut self.terminal {
-            terminal.lend(group.id());
-        }
-        let lent = self.terminal.as_ref().is_some_and(Terminal::is_lent);
-        match group.stopped_by()? {
-            Some(stop) if stop == Signal::TSTP.as_raw() && lent => {
+        let stop = group.stopped_by()?.and_then(Signal::from_named_raw);
+        let Some(terminal) = &mut self.terminal else { return Ok(()) };
+        match stop {
+            Some(Signal::TSTP) if terminal.is_lent() => {
                 group.signal(Signal::CONT)?;
                 say("the command goes on: it cannot be suspended while it holds the lock");
             }
-            Some(stop) if stop == Signal::TTIN.as_raw() => {
-                say("the command is stopped: it wants to read from a terminal that is not its");
+            Some(Signal::TTIN | Signal::TTOU) if !terminal.lend(group.id()) => {
+                say("the command is stopped: it wants the terminal, which is not ours now");
             }
+            _ if terminal.is_ours_alone() => drop(terminal.lend(group.id())),
             _ => {}
         }
         Ok(())

@@ -12,24 +12,31 @@ use rustix::{
 /// The terminal that we were started from, if the command may have it. Taken back on drop.
 pub(crate) struct Terminal {
     ours: Pid,
+    alone: bool,
     lent_to: Option<Pid>,
 }
 
 impl Terminal {
-    /// In a pipeline it belongs to the others, too, and stays where it is.
-    pub(crate) fn of_ours() -> Option<Self> {
-        let whole = stdin().is_terminal() && stdout().is_terminal();
-        whole.then(|| Self { ours: getpgrp(), lent_to: None })
+    pub(crate) fn of_stdin() -> Option<Self> {
+        let alone = stdout().is_terminal();
+        stdin().is_terminal().then(|| Self { ours: getpgrp(), alone, lent_to: None })
+    }
+
+    /// Whether nobody else of our group needs it: a pager behind us in a pipeline would.
+    pub(crate) fn is_ours_alone(&self) -> bool {
+        self.alone
     }
 
     /// Gives it to a group, if we are in the foreground. Whoever of the group wanted it too early
     /// was stopped, and goes on.
-    pub(crate) fn lend(&mut self, group: Pid) {
-        if tcgetpgrp(stdin()) == Ok(self.ours) && tcsetpgrp(stdin(), group).is_ok() {
+    pub(crate) fn lend(&mut self, group: Pid) -> bool {
+        let lent = tcgetpgrp(stdin()) == Ok(self.ours) && tcsetpgrp(stdin(), group).is_ok();
+        if lent {
             self.lent_to = Some(group);
             // Nobody there any more: nobody to wake.
             let _ = kill_process_group(group, Signal::CONT);
         }
+        lent
     }
 
     pub(crate) fn is_lent(&self) -> bool {

@@ -149,8 +149,8 @@ async fn what_a_command_leaves_behind_ends_before_the_lock_is_free() {
     on_each_server(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let endpoint = &cluster.endpoints()[0];
-        for (behind, said) in [("sleep 60", false), ("sh -c 'trap \"\" TERM; sleep 60'", true)] {
-            let script = format!("{behind} >/dev/null 2>&1 & echo $$; exit 3");
+        for (trap, said) in [("", false), ("trap '' TERM;", true)] {
+            let script = format!("{trap} sleep 60 >/dev/null 2>&1 & echo $$; exit 3");
             let words = ["lock", "--ttl", "5", "jobs", "--", "sh", "-c", &script];
             let mut holder = Running::start(tenure(endpoint, words));
             let group = holder.line().await;
@@ -279,27 +279,51 @@ async fn ignored_signals_stay_ignored() {
     .await;
 }
 
+#[tokio::test]
+async fn a_command_that_is_stopped_wakes_to_be_ended() {
+    on_each_server(async |etcd| {
+        let (cluster, client) = start(&etcd).await;
+        let script = "trap 'exit 8' TERM; echo $$; kill -s STOP $$; sleep 60";
+        let words = ["lock", "jobs", "--", "sh", "-c", script];
+        let mut holder = Running::start(tenure(&cluster.endpoints()[0], words));
+        let pid = holder.line().await;
+        eventually(SOON, "it is stopped", async || state(&pid) == Some('T')).await;
+        holder.signal("TERM");
+        assert_eq!(holder.end().await.0, 8);
+        nothing_is_left(&client).await;
+    })
+    .await;
+}
+
 /// `script`, of every Linux, gives it a terminal of its own.
 #[tokio::test]
 async fn a_command_can_read_from_the_terminal() {
     on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
+        let (cluster, _) = start(&etcd).await;
         let tenure = env!("CARGO_BIN_EXE_tenure");
-        // Its shell reads, too, once it has the terminal back.
+        // It waits until its group is the terminal's. Its shell reads, too, once it has the terminal
+        // back; then a command in a pipeline.
         let line = format!(
-            "{tenure} lock jobs -- sh -c 'read word; echo command: $word'; read word; \
-             echo shell: $word"
+            "{tenure} lock jobs -- sh -c 'until [ $(cut -d\" \" -f5 /proc/$$/stat) = \
+             $(cut -d\" \" -f8 /proc/$$/stat) ]; do :; done; echo it is mine; \
+             read word; echo command: $word'; read word; echo shell: $word; \
+             {tenure} lock jobs -- sh -c 'read word; echo piped: $word' | cat"
         );
         let mut terminal = program("script");
         terminal.env("TENURE_ENDPOINTS", &cluster.endpoints()[0]).env("SHELL", "/bin/sh");
         terminal.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped());
         let mut running = Running::start(terminal);
         let mut stdin = running.stdin.take().unwrap();
-        contenders(&client, "jobs", 1).await;
+        while !running.line().await.contains("it is mine") {}
+        // Control-Z would stop the command, and not the lock.
+        stdin.write_all(b"\x1a").await.unwrap();
+        while !running.line().await.contains("cannot be suspended") {}
         stdin.write_all(b"one\n").await.unwrap();
         while !running.line().await.contains("command: one") {}
         stdin.write_all(b"two\n").await.unwrap();
         while !running.line().await.contains("shell: two") {}
+        stdin.write_all(b"three\n").await.unwrap();
+        while !running.line().await.contains("piped: three") {}
     })
     .await;
 }

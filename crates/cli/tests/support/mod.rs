@@ -122,6 +122,12 @@ pub(crate) fn alive(group: &str) -> BTreeSet<String> {
     processes.collect()
 }
 
+/// A process's state, as /proc tells it.
+pub(crate) fn state(pid: &str) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
 /// Waits until so many hold and wait.
 pub(crate) async fn contenders(client: &Client, name: &str, count: usize) -> Vec<Contender> {
     eventually(SOON, &format!("{count} contenders for {name}"), async || {
