@@ -147,7 +147,8 @@ impl WaitQueue {
     }
 
     /// A key of ours is about to be deleted by us, or nobody cares for it any longer. Nothing more
-    /// is said of it; others wait for it until it is gone.
+    /// is said of it; others wait for it until the watch tells that it is gone. To be said before
+    /// the deletion is sent: its event would be taken for somebody else's deed.
     pub fn leave(&mut self, key: &Bytes) {
         if let Some(own) = self.drop_own(key)
             && self.known.is_some()
@@ -159,20 +160,6 @@ impl WaitQueue {
             });
         }
         self.notices.retain(|notice| notice.key() != key);
-    }
-
-    /// A key of ours was deleted at `revision`, by us: the next of ours has its turn without
-    /// waiting for the event that tells it. Say [`leave`](Self::leave) before the deletion is sent,
-    /// or the event may come first, and be taken for somebody else's deed.
-    ///
-    /// The next one is known to have been there at the last revision that the watch told of. A
-    /// deletion of it since then is told when its event comes.
-    pub fn left(&mut self, key: &Bytes, revision: Revision) {
-        self.leave(key);
-        if self.foreign.keys.get(key).is_some_and(|seen| seen.create_revision < revision) {
-            self.foreign.remove(key);
-        }
-        self.look();
     }
 
     /// The watch stands, and tells everything after `revision`.

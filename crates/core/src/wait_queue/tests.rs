@@ -202,32 +202,6 @@ fn an_acquire_that_finds_its_key_put_already_has_seen_a_later_revision() {
 }
 
 #[test]
-fn the_next_of_ours_need_not_wait_for_the_event_of_our_own_release() {
-    let mut queue = ours(&[("a", 5), ("b", 6)]);
-    assert_eq!(notices(&mut queue), [turn("a")]);
-    queue.leave(&key("a"));
-    assert_eq!(notices(&mut queue), []);
-    queue.left(&key("a"), Revision(8));
-    assert_eq!(notices(&mut queue), [turn("b")]);
-    queue.handle_events(vec![put("x", 7, 7), delete("a", 8)]);
-    assert_eq!(notices(&mut queue), []);
-    assert_eq!(queue.ahead(&key("b")), Some(0));
-}
-
-#[test]
-fn a_release_hands_over_only_to_what_is_known_to_be_next() {
-    let mut queue = ours(&[("a", 5)]);
-    notices(&mut queue);
-    queue.enter(key("c"), Revision(7), listing(6, &[("a", 5)]), false);
-    queue.left(&key("a"), Revision(8));
-    assert_eq!(notices(&mut queue), [], "what was put at 6 is not known");
-    queue.handle_events(vec![put("b", 6, 6), put("c", 7, 7), delete("a", 8)]);
-    assert_eq!(notices(&mut queue), []);
-    queue.handle_events(vec![delete("b", 9)]);
-    assert_eq!(notices(&mut queue), [turn("c")]);
-}
-
-#[test]
 fn a_key_that_was_left_is_waited_for_until_it_is_gone() {
     let mut queue = ours(&[("a", 5), ("b", 6)]);
     notices(&mut queue);
@@ -246,7 +220,7 @@ fn nothing_is_said_of_a_key_that_was_left() {
     queue.handle_events(vec![put("a", 5, 7), delete("a", 8)]);
     assert_eq!(notices(&mut queue), [turn("b")]);
     assert!(!queue.is_idle());
-    queue.left(&key("b"), Revision(9));
+    queue.leave(&key("b"));
     assert!(queue.is_idle());
 }
 

@@ -22,7 +22,6 @@ impl Life {
 #[derive(Debug)]
 enum Answer {
     Entered { name: String, before: Listing, complete: bool },
-    Left { name: String, revision: i64 },
     Listed(Listing),
     WatchOpened { revision: i64 },
 }
@@ -49,10 +48,6 @@ struct World {
     told: Option<i64>,
     /// The keys whose acquire was answered.
     ours: BTreeMap<String, Ours>,
-    /// Whether the queue ever heard of a deletion otherwise than by its event.
-    heard_left: bool,
-    /// The newest revision of which the queue heard anything in order.
-    heard: i64,
 }
 
 impl World {
@@ -65,8 +60,6 @@ impl World {
             answers: Vec::new(),
             told: None,
             ours: BTreeMap::new(),
-            heard_left: false,
-            heard: 0,
         }
     }
 
@@ -126,13 +119,7 @@ impl World {
                 self.ours.insert(name.clone(), Ours::default());
                 self.queue.enter(key(&name), created, before, complete);
             }
-            Answer::Left { name, revision } => {
-                self.heard_left = true;
-                self.ours.get_mut(&name).expect("it was ours").left = true;
-                self.queue.left(&key(&name), Revision(revision));
-            }
             Answer::Listed(listing) => {
-                self.heard = self.heard.max(listing.revision.0);
                 self.queue.handle_listing(listing);
             }
             Answer::WatchOpened { revision } => {
@@ -147,7 +134,6 @@ impl World {
         let upto = self.revision.min(told + revisions as i64);
         let events = self.tale[told as usize - 1..upto as usize - 1].concat();
         self.told = Some(upto);
-        self.heard = self.heard.max(upto);
         self.queue.handle_events(events);
     }
 
@@ -181,9 +167,7 @@ impl World {
                 Notice::Turn(_) => {
                     assert!(!mem::replace(&mut ours.turn, true), "{name} is told twice");
                     let at = first_from.expect("somebody is older");
-                    let unheard = life.deleted.is_some_and(|deleted| deleted > self.heard);
-                    let was_there = life.is_at(at) || (self.heard_left && unheard);
-                    assert!(was_there, "{name} was gone before it was the oldest");
+                    assert!(life.is_at(at), "{name} was gone before it was the oldest");
                 }
                 Notice::Rewritten { mod_revision: Revision(at), .. } => {
                     assert!(at > ours.rewritten && at > life.created && at <= life.modified);
@@ -315,29 +299,17 @@ impl World {
         }
         let name = ours[which.index(ours.len())].clone();
         let is_there = self.lives[&name].deleted.is_none();
-        if how != Leaving::ToldAtOnce {
-            self.ours.get_mut(&name).expect("it is ours").left = true;
-            self.queue.leave(&key(&name));
-        }
-        if is_there && how != Leaving::Uncared {
-            let revision = self.delete(std::slice::from_ref(&name));
-            let left = Answer::Left { name, revision };
-            match how {
-                Leaving::ToldAtOnce => self.answer(left),
-                Leaving::ToldLate => self.answers.push(left),
-                Leaving::Untold | Leaving::Uncared => {}
-            }
+        self.ours.get_mut(&name).expect("it is ours").left = true;
+        self.queue.leave(&key(&name));
+        if is_there && how == Leaving::Deletes {
+            self.delete(std::slice::from_ref(&name));
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leaving {
-    /// The answer comes before anything else.
-    ToldAtOnce,
-    ToldLate,
-    /// Only the event tells it.
-    Untold,
+    Deletes,
     /// The key stays.
     Uncared,
 }
@@ -369,9 +341,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let which = any::<prop::sample::Index>;
     let how = prop_oneof![
-        2 => Just(Leaving::ToldAtOnce),
-        3 => Just(Leaving::ToldLate),
-        2 => Just(Leaving::Untold),
+        6 => Just(Leaving::Deletes),
         1 => Just(Leaving::Uncared),
     ];
     prop_oneof![
@@ -427,10 +397,10 @@ fn a_thousand_wait_and_each_release_costs_the_same() {
     }
     for name in &names {
         assert_eq!(world.queue.poll(), Some(Notice::Turn(key(name))));
-        let revision = world.delete(std::slice::from_ref(name));
-        world.answer(Answer::Left { name: name.clone(), revision });
+        world.queue.leave(&key(name));
+        world.delete(std::slice::from_ref(name));
+        world.tell(1);
     }
-    world.tell(names.len());
     assert_eq!(world.queue.poll(), None);
     assert!(world.queue.is_idle());
 }
