@@ -265,7 +265,9 @@ async fn whoever_resumes_a_session_has_its_locks_and_the_old_guards_have_nothing
         assert_eq!(old.release().await.unwrap(), Release::AlreadyLost(LossReason::TakenOver));
         assert_eq!(jobs.holders().await.unwrap().len(), 1);
         new.kv().put("k", "v").await.unwrap();
-        assert!(new.is_held() && session.is_held());
+        let error = Mutex::new(&session, "a third").acquire().await.unwrap_err();
+        is_lost(&error, LossReason::TakenOver);
+        assert!(new.is_held() && resumed.is_held());
 
         // The other place in its queue goes on, too.
         assert_eq!(queue().await[1].create_revision, place);
