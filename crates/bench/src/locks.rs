@@ -11,22 +11,32 @@ use tenure::{Mutex, Session};
 
 use crate::{
     Order,
+    bare_lock::{self, BareLock},
     measure::{Outcome, cpu},
     peers,
     processes::start_writers,
     server::Counters,
 };
 
-/// Every run has locks of its own, whatever is left of earlier ones.
-pub fn fresh_name() -> String {
-    format!("bench/lock/{}", std::process::id())
+/// The name that was ordered, else a new one: every run has locks of its own, whatever is left of
+/// earlier ones.
+pub fn name_of(order: &Order) -> String {
+    match order.name.as_str() {
+        "" => format!("bench/lock/{}", std::process::id()),
+        name => name.to_owned(),
+    }
 }
+
+/// A worn lock has been handed over for so many times as long as is measured: what contenders leave
+/// behind in the server's index stays there until the next compaction, which may be hours away.
+const WEAR: u32 = 4;
 
 /// How a peer's user has a lock.
 pub enum Lock {
     Tenure(Mutex),
     /// The server's lock service, and the lease that owns the key.
     EtcdClient(Box<etcd_client::LockClient>, String, i64),
+    Tonic(Box<BareLock>),
 }
 
 impl Lock {
@@ -40,6 +50,7 @@ impl Lock {
                 let held = client.lock(name.as_str(), Some(options)).await?;
                 client.unlock(held.key()).await?;
             }
+            Self::Tonic(lock) => lock.cycle().await?,
         }
         Ok(())
     }
@@ -70,6 +81,10 @@ pub async fn locks(order: &Order, names: &[String]) -> anyhow::Result<Vec<Lock>>
                 locks.push(Lock::EtcdClient(Box::new(client.lock_client()), name.clone(), lease));
             }
         }
+        "tonic" => {
+            let bare = bare_lock::locks(order, names).await?;
+            locks.extend(bare.into_iter().map(|lock| Lock::Tonic(Box::new(lock))));
+        }
         _ => return peers::none_such(order),
     }
     Ok(locks)
@@ -85,7 +100,11 @@ pub struct Window {
 impl Window {
     /// Begins when everybody has found a place in the queue, and has a watch that stands.
     pub fn of(time: Duration) -> Self {
-        let from = Instant::now() + (time / 3).min(Duration::from_millis(500));
+        Self::after((time / 3).min(Duration::from_millis(500)), time)
+    }
+
+    fn after(wait: Duration, time: Duration) -> Self {
+        let from = Instant::now() + wait;
         Self { from, till: from + time }
     }
 
@@ -129,6 +148,7 @@ pub struct Spent {
     pub cpu: Duration,
     calls: f64,
     watch: f64,
+    server: f64,
 }
 
 impl Spent {
@@ -143,16 +163,21 @@ impl Spent {
             cpu: spent,
             calls: after.calls() - before.calls(),
             watch: after.told("Watch") - before.told("Watch"),
+            server: after.cpu() - before.cpu(),
         })
     }
 
+    /// What the server did is of no use where others kept it busy.
     pub fn add_to(&self, outcome: Outcome) -> Outcome {
-        outcome.with_each("rpcs_op", self.calls).with_each("watch_msgs_op", self.watch)
+        outcome
+            .with_each("rpcs_op", self.calls)
+            .with_each("watch_msgs_op", self.watch)
+            .with_each("server_us_op", self.server * 1e6)
     }
 }
 
 pub async fn run(order: &Order) -> anyhow::Result<()> {
-    let name = fresh_name();
+    let name = name_of(order);
     let names: Vec<_> = match order.work.as_str() {
         "lock" => (0..order.tasks).map(|task| format!("{name}/{task}")).collect(),
         _ => vec![name; order.tasks],
@@ -162,12 +187,14 @@ pub async fn run(order: &Order) -> anyhow::Result<()> {
         _ => None,
     };
     let locks = locks(order, &names).await?;
-    let window = Window::of(order.time);
+    let window = match order.work.as_str() {
+        "handover-worn" => Window::after(order.time * WEAR, order.time),
+        _ => Window::of(order.time),
+    };
     let (latencies, spent) =
         tokio::try_join!(contend(locks, window), Spent::during(order, window))?;
     let outcome = Outcome::new(latencies, order.time, spent.cpu);
     let outcome = match writers {
-        // Their calls are not the lock's.
         Some(writers) => outcome.with("writes_s", writers.finish().await?),
         None => spent.add_to(outcome),
     };

@@ -6,15 +6,17 @@
 //! | work | `--tasks` | peers |
 //! |---|---|---|
 //! | `put` `get` `txn` | calls in flight | `tenure` `tenure-local` `etcd-client` `etcd-client-ct` `tonic` |
-//! | `lock` | tasks with a lock each | `tenure` `tenure-one-session` `tenure-at` `etcd-client` |
+//! | `lock` | tasks with a lock each | `tenure` `tenure-one-session` `tenure-at` `etcd-client` `tonic` |
 //! | `handover` | tasks with one lock | the same |
 //! | `handover-busy` | the same, while two others write | the same |
+//! | `handover-worn` | the same, after four times as long | the same |
 //! | `handover-processes` | processes with one lock | the same |
 //! | `fanout` | watches of one key | `tenure` `etcd-client` `etcd-client-shared` `tonic` |
-//! | `idle` | watches that nothing happens to | `tenure` `etcd-client` `tonic` |
+//! | `idle` | watches that nothing happens to | `tenure` `etcd-client` |
 //! | `leases` | leases kept alive | `tenure` `etcd-client` |
 //! | `renewals` | locks on one session | `tenure` |
 
+mod bare_lock;
 mod fanout;
 mod idle;
 mod kv;
@@ -45,7 +47,7 @@ pub struct Order {
     pub count: usize,
     /// How long, where the clock does.
     pub time: Duration,
-    /// Of the lock that contending processes share.
+    /// Of the lock, for a run that goes on where another one ended.
     pub name: String,
 }
 
@@ -54,7 +56,9 @@ fn main() -> anyhow::Result<()> {
     match order.work.as_str() {
         "summary" => summary::run(std::io::stdin().lock()),
         "put" | "get" | "txn" => peers::block_on(&order, kv::run(&order)),
-        "lock" | "handover" | "handover-busy" => peers::block_on(&order, locks::run(&order)),
+        "lock" | "handover" | "handover-busy" | "handover-worn" => {
+            peers::block_on(&order, locks::run(&order))
+        }
         "handover-processes" => peers::block_on(&order, processes::contend_all(&order)),
         "fanout" => peers::block_on(&order, fanout::run(&order)),
         "idle" => peers::block_on(&order, idle::run(&order)),

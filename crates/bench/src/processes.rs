@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     Order,
-    locks::{Spent, Window, contend, fresh_name, locks},
+    locks::{Spent, Window, contend, locks, name_of},
     measure::{Outcome, cpu, machine_time, rss_kb},
     pb::etcdserverpb::{PutRequest, kv_client::KvClient},
     peers,
@@ -86,7 +86,7 @@ struct Share {
 
 /// As many processes as ordered, each with a client and a session of its own, and one lock.
 pub async fn contend_all(order: &Order) -> anyhow::Result<()> {
-    let each = Order { work: "contender".into(), tasks: 1, name: fresh_name(), ..order.clone() };
+    let each = Order { work: "contender".into(), tasks: 1, name: name_of(order), ..order.clone() };
     let mut children = Vec::with_capacity(order.tasks);
     for _ in 0..order.tasks {
         children.push(Child::start(&each).await?);

@@ -7,7 +7,7 @@ use tenure::{Mutex, Session};
 
 use crate::{
     Order,
-    locks::fresh_name,
+    locks::name_of,
     measure::{Outcome, cpu},
     peers,
     server::Counters,
@@ -22,7 +22,7 @@ pub async fn run(order: &Order) -> anyhow::Result<()> {
         _ => return peers::none_such(order),
     };
     let session = Session::builder().ttl(TTL).open(&client).await?;
-    let name = fresh_name();
+    let name = name_of(order);
     let guards: Vec<_> = stream::iter(0..order.tasks)
         .map(|number| {
             let mutex = Mutex::new(&session, format!("{name}/{number}"));

@@ -29,6 +29,11 @@ impl Counters {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// Processor time in seconds, to a hundredth.
+    pub fn cpu(&self) -> f64 {
+        self.sum("process_cpu_seconds_total", &[])
+    }
+
     /// Calls that are one question and one answer.
     pub fn calls(&self) -> f64 {
         self.sum("grpc_server_started_total", &[r#"grpc_type="unary""#])

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// What Go's clientv3 came to on a like machine (two cores, etcd beside it, data on tmpfs): it is
 /// not measured here. By work and `c`: operations a second.
-const GO: [(&str, u64, f64); 8] = [
+const GO: [(&str, u64, f64); 9] = [
     ("handover", 2, 81.0),
     ("handover", 10, 100.0),
     ("handover", 100, 391.0),
@@ -15,13 +15,14 @@ const GO: [(&str, u64, f64); 8] = [
     ("handover-busy", 2, 81.0),
     ("handover-busy", 10, 100.0),
     ("handover-busy", 100, 391.0),
+    ("handover-worn", 10, 100.0),
     ("handover-processes", 2, 37.0),
     ("handover-processes", 10, 96.0),
 ];
 const BASE: &str = "etcd-client";
 
 /// What may be in a line, and over which column it comes.
-const COLUMNS: [(&str, &str); 13] = [
+const COLUMNS: [(&str, &str); 14] = [
     ("ops_s", "ops/s"),
     ("p50_us", "p50 us"),
     ("p99_us", "p99 us"),
@@ -29,6 +30,7 @@ const COLUMNS: [(&str, &str); 13] = [
     ("rss_kb", "RSS KiB"),
     ("n", "n"),
     ("rpcs_op", "RPCs/op"),
+    ("server_us_op", "server us/op"),
     ("watch_msgs_op", "watch msgs/op"),
     ("writes_s", "others' puts/s"),
     ("kib_each", "KiB each"),
