@@ -117,18 +117,26 @@ impl WaitQueue {
 
     /// A key of ours was put, created at `created`.
     ///
-    /// `before` is what the same transaction saw: all keys if `complete`, else at least the oldest
-    /// one if there is any. Whether the own key is among them does not matter. Usually it is of
-    /// the revision before `created`; where the transaction found that the key had been put
-    /// already, it is of a later one, at which the key existed.
+    /// `before` is what the same transaction saw, if it looked: all keys if `complete`, else at
+    /// least the oldest one if there is any. Whether the own key is among them does not matter.
+    /// Usually it is of the revision before `created`; where the transaction found that the key
+    /// had been put already, it is of a later one, at which the key existed.
     ///
     /// A complete one counts as a [listing](Self::handle_listing) if the watch tells everything
     /// after it, whether that was opened already or is heard of later.
-    pub fn enter(&mut self, key: Bytes, created: Revision, before: Listing, complete: bool) {
+    pub fn enter(
+        &mut self,
+        key: Bytes,
+        created: Revision,
+        before: Option<Listing>,
+        complete: bool,
+    ) {
         let place = (created, key.clone());
         if self.own.get(&key).is_none_or(|own| own.created != created) {
             self.leave(&key);
-            let seen = self.foreign.remove(&key).filter(|seen| seen.create_revision == created);
+            // An earlier key of that name stays until the watch tells that it is gone.
+            let is_it = self.foreign.keys.get(&key).filter(|seen| seen.create_revision == created);
+            let seen = is_it.is_some().then(|| self.foreign.remove(&key)).flatten();
             let is_gone = seen.is_none() && self.known.is_some_and(|known| known >= created);
             if is_gone {
                 return self.notices.push_back(Notice::Deleted(key));
@@ -137,12 +145,14 @@ impl WaitQueue {
             self.places.insert(place.clone());
             seen.into_iter().for_each(|seen| self.see(seen));
         }
-        let oldest = before.keys.iter().map(Listed::place).chain([place]).min();
-        if complete && self.known.is_none() {
-            self.remember(before.with(key, created));
-            self.adopt_recent();
+        if let Some(before) = before {
+            let oldest = before.keys.iter().map(Listed::place).chain([place]).min();
+            if complete && self.known.is_none() {
+                self.remember(before.with(key, created));
+                self.adopt_recent();
+            }
+            oldest.into_iter().for_each(|oldest| self.raise(oldest));
         }
-        oldest.into_iter().for_each(|oldest| self.raise(oldest));
         self.look();
     }
 
@@ -151,7 +161,7 @@ impl WaitQueue {
     /// the deletion is sent: its event would be taken for somebody else's deed.
     pub fn leave(&mut self, key: &Bytes) {
         if let Some(own) = self.drop_own(key)
-            && self.known.is_some()
+            && self.known.is_some_and(|known| known >= own.created)
         {
             self.foreign.insert(Listed {
                 key: key.clone(),
@@ -239,6 +249,21 @@ impl WaitQueue {
         self.known?;
         let place = (own.created, key.clone());
         Some(self.foreign.places.range(..place).take(at_most).count())
+    }
+
+    /// Whether every key is known, and all that happens to them heard of.
+    pub fn knows_all(&self) -> bool {
+        self.known.is_some()
+    }
+
+    /// How many keys there are, as far as is known.
+    pub fn len(&self) -> usize {
+        self.foreign.keys.len() + self.own.len()
+    }
+
+    /// Whether there is no key, as far as is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Whether none of the keys is ours.

@@ -2,7 +2,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicI64, AtomicU32, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -37,10 +37,18 @@ pub(crate) struct Life {
     token: String,
     /// When the guard key was last put, as far as is known.
     guard: AtomicI64,
-    /// The number behind the lease in the next key.
-    nonce: AtomicU32,
+    nonces: Mutex<Nonces>,
     holdings: Mutex<Holdings>,
     inherited: Mutex<Vec<Inherited>>,
+}
+
+/// The numbers behind the lease in the names of keys.
+///
+/// They are used again where that is safe: etcd's index keeps every name that was ever used until
+/// the next compaction, and walks over all of them whenever a queue is read.
+struct Nonces {
+    next: u32,
+    free: Vec<u32>,
 }
 
 #[derive(Default)]
@@ -68,7 +76,7 @@ impl Life {
             token: Uuid::new_v4().to_string(),
             guard: AtomicI64::new(0),
             // An earlier process of the session had numbers of its own.
-            nonce: AtomicU32::new(Uuid::new_v4().as_u128() as u32),
+            nonces: Mutex::new(Nonces { next: Uuid::new_v4().as_u128() as u32, free: Vec::new() }),
             holdings: Mutex::default(),
             inherited: Mutex::default(),
         }
@@ -145,7 +153,16 @@ impl Life {
 
     /// A number that no other key of this life has.
     pub(crate) fn nonce(&self) -> u32 {
-        self.nonce.fetch_add(1, Ordering::Relaxed)
+        let mut nonces = lock(&self.nonces);
+        nonces.free.pop().unwrap_or_else(|| {
+            nonces.next = nonces.next.wrapping_add(1);
+            nonces.next
+        })
+    }
+
+    /// Nothing that has this number is in etcd or on its way there.
+    pub(crate) fn free_nonce(&self, nonce: u32) {
+        lock(&self.nonces).free.push(nonce);
     }
 
     pub(crate) fn guard(&self) -> Revision {

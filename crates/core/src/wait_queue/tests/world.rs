@@ -21,7 +21,7 @@ impl Life {
 /// An answer of the server that is on its way.
 #[derive(Debug)]
 enum Answer {
-    Entered { name: String, before: Listing, complete: bool },
+    Entered { name: String, before: Option<Listing>, complete: bool },
     Listed(Listing),
     WatchOpened { revision: i64 },
 }
@@ -232,13 +232,15 @@ impl World {
                     (place..place + count).map(|place| format!("other-{place}")).collect();
                 self.create(&names);
             }
-            Step::WeCome { sees } => {
-                let name = format!("own-{}", self.lives.len());
+            Step::WeCome { sees, anew } => {
+                let used = if anew { None } else { self.free_name() };
+                let name = used.unwrap_or_else(|| format!("own-{}", self.lives.len()));
                 let mut before = self.listing();
                 let complete = sees.is_none_or(|sees| {
                     before.keys.truncate(sees);
                     false
                 });
+                let before = (sees != Some(0)).then_some(before);
                 self.create(std::slice::from_ref(&name));
                 self.answers.push(Answer::Entered { name, before, complete });
             }
@@ -254,7 +256,7 @@ impl World {
                 if !lost.is_empty() {
                     let place = which.index(lost.len());
                     let (before, complete) = &mut lost[place];
-                    (**before, **complete) = (now, true);
+                    (**before, **complete) = (Some(now), true);
                 }
             }
             Step::Rewrite(which) => {
@@ -291,6 +293,23 @@ impl World {
         }
     }
 
+    /// A name of ours that may be used again: its key is gone, by our doing, and nothing about it
+    /// is under way. The life it had is remembered under another name.
+    fn free_name(&mut self) -> Option<String> {
+        let left = |(name, ours): &(&String, &Ours)| {
+            let awaited = self.answers.iter().any(|answer| match answer {
+                Answer::Entered { name: entered, .. } => entered == *name,
+                _ => false,
+            });
+            ours.left && !ours.deleted && !awaited && self.lives[*name].deleted.is_some()
+        };
+        let name = self.ours.iter().find(left)?.0.clone();
+        let life = self.lives.remove(&name).expect("it had one");
+        self.lives.insert(format!("{name} before {}", self.revision), life);
+        self.ours.remove(&name);
+        Some(name)
+    }
+
     fn we_leave(&mut self, which: prop::sample::Index, how: Leaving) {
         let ours = self.ours.iter().filter(|(_, ours)| !ours.left && !ours.deleted);
         let ours: Vec<_> = ours.map(|(name, _)| name.clone()).collect();
@@ -317,9 +336,11 @@ enum Leaving {
 #[derive(Clone, Debug)]
 enum Step {
     OthersCome(usize),
-    /// An acquire that sees all, or the oldest few.
+    /// An acquire that sees all, or the oldest few, or did not look.
     WeCome {
         sees: Option<usize>,
+        /// Under a name that was never used.
+        anew: bool,
     },
     /// An unanswered acquire is sent again, and finds its key.
     WeComeAgain(prop::sample::Index),
@@ -346,7 +367,8 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         2 => (1..3_usize).prop_map(Step::OthersCome),
-        6 => prop::option::weighted(0.4, 1..3_usize).prop_map(|sees| Step::WeCome { sees }),
+        6 => (prop::option::weighted(0.5, 0..3_usize), any::<bool>())
+            .prop_map(|(sees, anew)| Step::WeCome { sees, anew }),
         1 => which().prop_map(Step::WeComeAgain),
         2 => which().prop_map(Step::Rewrite),
         4 => prop::collection::vec(which(), 1..4).prop_map(Step::SomebodyDeletes),
@@ -392,6 +414,7 @@ fn a_thousand_wait_and_each_release_costs_the_same() {
         world.create(std::slice::from_ref(name));
         let before = Listing { keys: before.keys.into_iter().take(1).collect(), ..before };
         let complete = before.keys.is_empty();
+        let before = Some(before);
         world.answer(Answer::Entered { name: name.clone(), before, complete });
         world.tell(1);
     }

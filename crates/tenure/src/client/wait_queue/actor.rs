@@ -1,4 +1,12 @@
-use std::{collections::HashMap, future::IntoFuture, sync::Weak, time::Duration};
+use std::{
+    collections::HashMap,
+    future::IntoFuture,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle,
@@ -31,6 +39,8 @@ pub(crate) struct QueueActor {
     /// The cluster that what is known is of.
     cluster_id: Option<u64>,
     queue: WaitQueue,
+    /// What the queue says of itself, for those who are about to enter.
+    knows_all: Arc<AtomicBool>,
     seats: HashMap<Bytes, Seat>,
     watch: Option<SpawnHandle>,
     /// A listing is on its way.
@@ -85,8 +95,14 @@ impl Message for Finish {
 }
 
 impl QueueActor {
-    pub(super) fn new(client: Client, prefix: Bytes, running: Running) -> Self {
+    pub(super) fn new(
+        client: Client,
+        prefix: Bytes,
+        knows_all: Arc<AtomicBool>,
+        running: Running,
+    ) -> Self {
         Self {
+            knows_all,
             client,
             prefix,
             cluster_id: None,
@@ -119,6 +135,7 @@ impl QueueActor {
             ctx.cancel_future(watch);
         }
         self.queue.watch_lost();
+        self.knows_all.store(false, Ordering::Release);
     }
 
     /// Sees to what the queue wants, and passes on what it says.
@@ -126,6 +143,7 @@ impl QueueActor {
         if self.queue.wants_listing() && !self.listing && !self.pausing {
             self.list(ctx);
         }
+        self.knows_all.store(self.queue.knows_all(), Ordering::Release);
         while let Some(notice) = self.queue.poll() {
             match notice {
                 Notice::Turn(key) => self.tell(&key, |waiter| waiter.turn(&key)),
@@ -233,13 +251,13 @@ impl QueueActor {
     /// Whether a newcomer should rather follow its predecessor than everybody.
     fn is_far_back(&self, before: &Before) -> bool {
         // Who has to follow everybody for another key of ours does so for this one, too.
-        self.queue.is_idle() && before.listing.keys.len() > LONG
+        self.queue.is_idle() && before.count > LONG as u64
     }
 
     fn take_the_long_way(
         &mut self,
         own: long_way::Own,
-        predecessor: Bytes,
+        predecessor: Option<Bytes>,
         ctx: &mut Context<Self>,
     ) {
         self.give_up_watch(ctx);
@@ -308,7 +326,7 @@ impl Handler<Enter> for QueueActor {
         let far = self.is_far_back(&before);
         let Before { listing, complete, predecessor, .. } = before;
         self.seats.insert(key.clone(), Seat { waiter, long_way: None });
-        if let Some(predecessor) = predecessor.filter(|_| far) {
+        if far {
             self.take_the_long_way(long_way::Own { key, created }, predecessor, ctx);
             return;
         }
@@ -327,7 +345,9 @@ impl Handler<Leave> for QueueActor {
             ctx.cancel_future(handle);
         }
         self.queue.leave(&key);
-        if self.queue.is_idle() && self.closing_time.is_none() {
+        if self.queue.is_idle() && self.queue.len() > LONG {
+            self.give_up_watch(ctx);
+        } else if self.queue.is_idle() && self.closing_time.is_none() {
             self.close_later(ctx);
         }
     }

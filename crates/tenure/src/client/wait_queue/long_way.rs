@@ -42,9 +42,12 @@ pub(super) fn follow(
     client: Client,
     range: KeyRange,
     own: Own,
-    predecessor: Bytes,
+    predecessor: Option<Bytes>,
 ) -> impl Stream<Item = Step> + 'static {
-    let stage = Stage::Behind(predecessor, own.created);
+    let stage = match predecessor {
+        Some(predecessor) => Stage::Behind(predecessor, own.created),
+        None => Stage::Look,
+    };
     stream::unfold((client, range, own, stage), |(client, range, own, mut stage)| async move {
         let mut outage: Option<Outage> = None;
         loop {

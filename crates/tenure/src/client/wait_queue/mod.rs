@@ -8,7 +8,10 @@ mod long_way;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use actix::Addr;
@@ -41,6 +44,8 @@ pub(crate) trait Waiter: Send + Sync + 'static {
 pub(crate) struct Queue {
     prefix: Bytes,
     actor: Addr<QueueActor>,
+    /// The watch stands, and every key is known.
+    knows_all: Arc<AtomicBool>,
 }
 
 impl Queue {
@@ -51,6 +56,12 @@ impl Queue {
 
     pub(crate) fn range(&self) -> KeyRange {
         KeyRange::prefix(self.prefix.clone())
+    }
+
+    /// Whether a newcomer need not look who is there: the watch will tell. That it may have ended
+    /// meanwhile does no harm; somebody will look then.
+    pub(crate) fn knows_all(&self) -> bool {
+        self.knows_all.load(Ordering::Acquire)
     }
 
     /// Somebody is about to enter: it pays to watch from now on.
@@ -89,10 +100,12 @@ impl Drop for Queue {
 #[derive(Clone, Debug)]
 pub(crate) struct Before {
     pub(crate) cluster_id: u64,
-    /// The oldest keys.
-    pub(crate) listing: Listing,
+    /// The oldest keys; none if it did not look, since the watch tells.
+    pub(crate) listing: Option<Listing>,
     /// Whether these were all.
     pub(crate) complete: bool,
+    /// How many keys there were.
+    pub(crate) count: u64,
     /// The youngest key that was older, if it was asked for.
     pub(crate) predecessor: Option<Bytes>,
 }
@@ -126,8 +139,10 @@ impl Queues {
             queues.sweep_at = 2 * queues.by_prefix.len() + 16;
         }
         let (owned, of) = (client.clone(), prefix.clone());
-        let actor = client.start_actor(move |running| QueueActor::new(owned, of, running));
-        let queue = Arc::new(Queue { prefix: prefix.clone(), actor });
+        let knows_all = Arc::new(AtomicBool::new(false));
+        let tells = Arc::clone(&knows_all);
+        let actor = client.start_actor(move |running| QueueActor::new(owned, of, tells, running));
+        let queue = Arc::new(Queue { prefix: prefix.clone(), actor, knows_all });
         queues.by_prefix.insert(id, Arc::downgrade(&queue));
         queue
     }

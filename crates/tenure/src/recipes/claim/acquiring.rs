@@ -276,17 +276,19 @@ impl Request {
             [queue] => life.claim_inherited(queue.prefix()),
             _ => None,
         };
-        let nonce = life.nonce();
-        let places = self.queues.iter().map(|queue| {
-            let key = match &inherited {
-                Some(left) => left.key.clone(),
-                None => claim_key(queue.prefix(), life.lease, nonce).into_bytes(),
-            };
-            (key, Arc::clone(queue))
-        });
+        let (nonce, keys) = match &inherited {
+            Some(left) => (None, vec![left.key.clone()]),
+            None => {
+                let nonce = life.nonce();
+                let key = |queue: &Arc<Queue>| claim_key(queue.prefix(), life.lease, nonce);
+                (Some(nonce), self.queues.iter().map(|queue| key(queue).into_bytes()).collect())
+            }
+        };
+        let places = keys.into_iter().zip(self.queues.iter().map(Arc::clone));
         let claim = Claim::new(
             self.session.clone(),
             Arc::clone(life),
+            nonce,
             places.collect(),
             Arc::clone(progress),
         );

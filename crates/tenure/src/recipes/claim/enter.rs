@@ -11,7 +11,7 @@ use super::{Claim, WHAT, persist::persist};
 use crate::{
     client::{Before, Waiter, listing},
     error::{Error, LossReason, Result},
-    ops::{Compare, Get, GetResponse, Op, OpResponse, Put, SortBy, Txn, TxnResponse},
+    ops::{Compare, Count, Get, GetResponse, Op, OpResponse, Put, SortBy, Txn, TxnResponse},
     session::Inherited,
 };
 
@@ -26,6 +26,18 @@ pub(super) enum Patience {
     Try,
 }
 
+/// What the transaction that puts the keys looks at besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Nobody may be there.
+    Nowhere,
+    /// How many there are. Who they are the standing watch tells; for the server that is much
+    /// less work, in the middle of a hand-over.
+    Count,
+    /// Who was first, and who was last.
+    List,
+}
+
 impl Claim {
     /// Puts the keys, and enters the queues; false if it was only tried, and somebody is there.
     pub(super) async fn enter(self: &Arc<Self>, value: &str, patience: Patience) -> Result<bool> {
@@ -36,13 +48,20 @@ impl Claim {
         }
         loop {
             let guard = self.life.guard();
-            let txn = self.entering(value, patience, guard);
+            let look = match patience {
+                Patience::Try => Look::Nowhere,
+                Patience::Wait if self.places.iter().all(|place| place.queue.knows_all()) => {
+                    Look::Count
+                }
+                Patience::Wait => Look::List,
+            };
+            let txn = self.entering(value, look, guard);
             let answer = persist(self.client(), &txn, &self.unanswered, |_| true).await?;
             self.check_cluster(&answer)?;
             let revision = answer.header.revision;
             if answer.succeeded {
                 self.is_created(revision, revision);
-                let before = self.seen_before(answer, patience)?;
+                let before = self.seen_before(answer, look)?;
                 self.take_places(before);
                 return Ok(true);
             }
@@ -78,7 +97,8 @@ impl Claim {
     ) -> Result<bool> {
         self.is_created(left.created, left.modified);
         let before = self.look_around().await?;
-        let mut ahead = before.iter().flat_map(|before| &before.listing.keys);
+        let mut ahead =
+            before.iter().flat_map(|before| before.listing.iter().flat_map(|all| &all.keys));
         if patience == Patience::Try && ahead.any(|key| key.create_revision < left.created) {
             self.is_created(Revision::NONE, Revision::NONE);
             self.life.inherit([left.clone()]);
@@ -88,21 +108,24 @@ impl Claim {
         Ok(true)
     }
 
-    fn entering(&self, value: &str, patience: Patience, guard: Revision) -> Txn {
+    fn entering(&self, value: &str, look: Look, guard: Revision) -> Txn {
         let life = &self.life;
-        let fresh = self.places.iter().map(|place| match patience {
-            Patience::Wait => Compare::missing(place.key.clone()),
-            Patience::Try => Compare::missing(place.queue.range()),
+        let fresh = self.places.iter().map(|place| match look {
+            Look::Nowhere => Compare::missing(place.queue.range()),
+            Look::List | Look::Count => Compare::missing(place.key.clone()),
         });
         let no_late_copy = Compare::mod_revision(life.guard_key()).equal(guard);
         let alone = self.places.len() == 1;
         let mut ops: Vec<Op> = Vec::new();
         for place in &self.places {
-            if patience == Patience::Wait {
-                ops.push(oldest(place.queue.range()).into());
-                if alone {
-                    ops.push(youngest(place.queue.range()).into());
+            let range = place.queue.range();
+            match look {
+                Look::Nowhere => {}
+                Look::Count => ops.push(Count::new(range).into()),
+                Look::List if alone => {
+                    ops.extend([oldest(range.clone()), youngest(range)].map(Op::from))
                 }
+                Look::List => ops.push(oldest(range).into()),
             }
             ops.push(Put::new(place.key.clone(), value).lease(life.lease).into());
         }
@@ -112,22 +135,26 @@ impl Claim {
     }
 
     /// What stood in each queue just before the keys were put.
-    fn seen_before(&self, answer: TxnResponse, patience: Patience) -> Result<Vec<Before>> {
+    fn seen_before(&self, answer: TxnResponse, look: Look) -> Result<Vec<Before>> {
         let before = Revision(answer.header.revision.0 - 1);
         let cluster = answer.header.cluster_id;
-        if patience == Patience::Try {
+        if look == Look::Nowhere {
             let nobody = GetResponse::default();
             return Ok(self.places.iter().map(|_| seen(&nobody, None, before, cluster)).collect());
         }
-        let alone = self.places.len() == 1;
+        let lists_youngest = look == Look::List && self.places.len() == 1;
         let mut responses = answer.responses.into_iter().filter_map(OpResponse::into_get);
         let mut next = || responses.next().ok_or_else(crate::ops::other_kind);
         self.places
             .iter()
             .map(|_| {
                 let oldest = next()?;
-                let youngest = if alone { next()?.into_kv() } else { None };
-                Ok(seen(&oldest, youngest, before, cluster))
+                let youngest = if lists_youngest { next()?.into_kv() } else { None };
+                let mut seen = seen(&oldest, youngest, before, cluster);
+                if look == Look::Count && seen.count > 0 {
+                    (seen.listing, seen.complete) = (None, false);
+                }
+                Ok(seen)
             })
             .collect()
     }
@@ -185,8 +212,9 @@ fn seen(
 ) -> Before {
     Before {
         cluster_id,
-        listing: listing(&oldest.kvs, revision),
+        listing: Some(listing(&oldest.kvs, revision)),
         complete: !oldest.more,
+        count: oldest.count,
         predecessor: youngest.map(|kv| kv.key),
     }
 }

@@ -36,13 +36,11 @@ impl Claim {
 
     /// Deletes the keys, however often that must be said, until the lease is gone.
     pub(super) async fn leave(&self) -> Result<Release> {
-        for place in &self.places {
-            place.queue.leave(place.key.clone());
-        }
+        self.leave_queues();
         let late = self.unanswered.load(Ordering::Acquire);
         if !late && self.created() == Revision::NONE {
             // Nothing was ever put.
-            return Ok(self.left(true));
+            return Ok(self.left(true, true));
         }
         let repeated = AtomicBool::new(false);
         let answer = if late {
@@ -53,14 +51,15 @@ impl Claim {
         match answer {
             Ok(answer) => {
                 let all = deleted(&answer) == self.places.len();
-                Ok(self.left(all || repeated.load(Ordering::Acquire)))
+                let repeated = repeated.load(Ordering::Acquire);
+                Ok(self.left(all || repeated, all && !late && !repeated))
             }
             Err(error) if error.etcd_error() == Some(EtcdError::LeaseNotFound) => {
                 self.life.end(LossReason::Revoked);
-                Ok(self.left(false))
+                Ok(self.left(false, false))
             }
             Err(error) => match self.life.loss(self.now()) {
-                Some(_) => Ok(self.left(false)),
+                Some(_) => Ok(self.left(false, false)),
                 None => {
                     let key = &self.places[0].key;
                     tracing::warn!(?key, %error, "{WHAT} cannot be given back");
@@ -70,9 +69,13 @@ impl Claim {
         }
     }
 
-    /// The keys are not there any more, by our doing or by somebody else's.
-    fn left(&self, by_us: bool) -> Release {
-        self.gone.store(true, Ordering::Release);
+    /// The keys are not there any more, by our doing or by somebody else's. It is `clean` if no
+    /// copy of any transaction about them can be under way.
+    fn left(&self, by_us: bool, clean: bool) -> Release {
+        let first = !self.gone.swap(true, Ordering::AcqRel);
+        if let Some(nonce) = self.nonce.filter(|_| first && clean) {
+            self.life.free_nonce(nonce);
+        }
         let lost = self.loss().unwrap_or(LossReason::KeyDeleted);
         if by_us {
             self.progress.released();

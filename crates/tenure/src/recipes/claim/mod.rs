@@ -40,6 +40,8 @@ use crate::{
 pub(crate) struct Claim {
     session: Session,
     life: Arc<Life>,
+    /// What tells its keys from others of the session; none for a key of an earlier process.
+    nonce: Option<u32>,
     places: Vec<Place>,
     progress: Arc<Progress>,
     /// The number under which the life remembers it.
@@ -70,6 +72,7 @@ impl Claim {
     fn new(
         session: Session,
         life: Arc<Life>,
+        nonce: Option<u32>,
         places: Vec<(Bytes, Arc<Queue>)>,
         progress: Arc<Progress>,
     ) -> Arc<Self> {
@@ -79,6 +82,7 @@ impl Claim {
         let claim = Arc::new(Self {
             session,
             life,
+            nonce,
             places: places.into_iter().map(place).collect(),
             progress,
             number: OnceLock::new(),
@@ -198,6 +202,12 @@ impl Claim {
         });
     }
 
+    fn leave_queues(&self) {
+        for place in &self.places {
+            place.queue.leave(place.key.clone());
+        }
+    }
+
     fn place(&self, key: &Bytes) -> Option<&Place> {
         self.places.iter().find(|place| place.key == key)
     }
@@ -267,8 +277,9 @@ impl Drop for Claim {
         if let Some(number) = self.number.get() {
             self.life.drop_holding(*number);
         }
-        for place in &self.places {
-            place.queue.leave(place.key.clone());
+        // What left already may have its key's name in use again.
+        if !self.gone.load(Ordering::Acquire) {
+            self.leave_queues();
         }
     }
 }
