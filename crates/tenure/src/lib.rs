@@ -1,7 +1,24 @@
 //! Coordination for Rust services, on [etcd](https://etcd.io).
 //!
-//! This is the client that everything else stands on: keys, transactions, watches and leases of a
-//! cluster that loses members while it serves.
+//! A [`Session`] is a place in the cluster that ends when this process does. A [`Mutex`] on it is a
+//! lock that one holder has among all processes that use the same etcd:
+//!
+//! ```no_run
+//! use tenure::{Client, Mutex, Session};
+//!
+//! # async fn example() -> tenure::Result<()> {
+//! let client = Client::connect(["10.0.0.1:2379", "10.0.0.2:2379", "10.0.0.3:2379"]).await?;
+//! let session = Session::open(&client).await?;
+//!
+//! let guard = Mutex::new(&session, "reports").acquire().await?;
+//! guard.kv().put("reports/today", "all is well").await?; // refused once the lock is lost
+//! guard.release().await?;
+//! session.close().await
+//! # }
+//! ```
+//!
+//! Below them stands a client for etcd v3: keys, transactions, watches and leases of a cluster that
+//! loses members while it serves.
 //!
 //! ```no_run
 //! use futures::TryStreamExt;
@@ -31,6 +48,8 @@
 //!
 //! # What holds
 //!
+//! - A guard ends, on this process's own clock, before its lease can expire in etcd; and a write
+//!   through it is refused by etcd once it is lost, whatever this process believes.
 //! - A write is sent at most once unless nothing reached a server. If nobody can say whether it
 //!   was applied, the error is [`ErrorKind::Indeterminate`].
 //! - A read moves to another member: with one member of three dead or frozen, none fails.
@@ -38,13 +57,16 @@
 //!   happens to connections and members, or ends with an error that says why it cannot.
 //! - A lease counts as lost before it can expire on the server: deadlines count from when a
 //!   renewal was sent, on a clock that counts suspend.
-//! - No call waits for ever.
+//! - No call waits for ever, but for a lock: that, without a time limit, for as long as the session
+//!   lives.
 //!
 //! # Where it runs
 //!
 //! [`Client::connect`] starts one thread for connections and actors, so handles work from any
 //! runtime; [`ClientBuilder::local`] and [`ClientBuilder::current_arbiter`] run them where the
 //! caller is.
+//!
+//! [`actor`] is the same in actix messages.
 //!
 //! # Features
 //!

@@ -29,8 +29,8 @@ use crate::{LeaseId, Revision};
 ///
 /// The printed form is one word, for a log line or an environment variable, and can be parsed:
 /// `<create>.<mod>@<cluster>/<lease>/<key>`, revisions in decimal, ids in hexadecimal, and each
-/// byte of the key outside `A-Za-z0-9_-./:` as `%XX`. With the feature `serde` a fence is a struct
-/// of these fields, the ids as hexadecimal strings, because JSON's numbers are too short for them.
+/// byte of the key outside `A-Za-z0-9_-./:` as `%XX`. With the feature `serde`, which `tenure` turns
+/// on, a fence is a struct of these fields, the ids as hexadecimal strings, because JSON's numbers are too short for them.
 ///
 /// ```
 /// use tenure_core::Fence;

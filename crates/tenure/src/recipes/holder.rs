@@ -48,6 +48,7 @@ pub(super) fn record(session: &Session) -> String {
 
 /// One who holds, or waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Contender {
     /// Its key.
     pub key: Bytes,

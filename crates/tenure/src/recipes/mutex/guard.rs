@@ -71,7 +71,7 @@ impl MutexGuard {
     /// The key space, for the holder alone: a client whose writes etcd refuses once the lock is
     /// lost, with [`ErrorKind::Lost`](crate::ErrorKind::Lost). Reads are not held to it.
     ///
-    /// It may outlive the guard; its writes are refused then.
+    /// It may outlive the guard; its writes are refused then. It keeps the session alive.
     pub fn kv(&self) -> Client {
         self.held.claim().fenced()
     }

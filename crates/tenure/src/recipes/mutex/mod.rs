@@ -54,6 +54,8 @@ use crate::{
 ///
 /// `tenure/mutex/<name>/<lease>-<nonce>`, or a raw prefix ([`at`](Self::at)); the layout is that of
 /// Go's `concurrency` package and `etcdctl lock`, so all of them exclude one another on one prefix.
+/// Besides, `tenure/session/<lease>` is read, and written when an answer was lost or a session is
+/// resumed. Where etcd has users, theirs must be allowed both.
 #[derive(Clone)]
 pub struct Mutex {
     session: Session,

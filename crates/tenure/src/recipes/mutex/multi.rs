@@ -47,6 +47,11 @@ impl MultiMutex {
         })
     }
 
+    /// The session it is used with.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// Takes all of them if nobody has any, or waits for any; `None` otherwise.
     pub fn try_acquire(&self) -> Acquire<Option<MultiGuard>> {
         Acquire::trying(&self.session, self.queues.clone(), |held| {
@@ -109,6 +114,12 @@ impl MultiGuard {
     /// As [`MutexGuard::deadline`](super::MutexGuard::deadline).
     pub fn deadline(&self) -> Moment {
         self.held.claim().deadline()
+    }
+
+    /// How it stands now.
+    pub fn state(&self) -> ClaimState {
+        let claim = self.held.claim();
+        claim.progress().state(claim.client().now())
     }
 
     /// How it stands from now on: the present state first, then each change.
