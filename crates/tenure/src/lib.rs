@@ -90,7 +90,7 @@ pub mod wire;
 
 pub use tenure_core::{
     BadRange, EtcdError, Event, EventKind, Fence, FenceGate, Key, KeyRange, KeyValue, LeaseId,
-    Moment, RangeEnd, Revision, StaleFence, Value, prefix_end, retry::Code,
+    Moment, ParseFenceError, RangeEnd, Revision, StaleFence, Value, prefix_end, retry::Code,
 };
 
 #[cfg(feature = "tls")]
