@@ -1,0 +1,234 @@
+//! Sessions and locks spoken to in messages, inside an actix System.
+
+use std::time::Duration;
+
+use actix::{Actor, Addr, Context, Handler, Message, Recipient};
+use tenure::{
+    ClaimState, Client, ErrorKind, LeaseState, LossReason, Mutex, Release, Session, SessionConfig,
+    actor::{
+        AcquireLock, CloseSession, LockEvent, MutexActor, OpenSession, OrphanSession, ReleaseLock,
+        SessionActor, SessionEvent, SubscribeLock, SubscribeSession, TryAcquireLock,
+    },
+};
+use tenure_testkit::{Cluster, EtcdBinary, eventually, on_each_server};
+use tokio::{sync::mpsc, time::timeout};
+
+/// Long for anything that should happen; only a failure takes it.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Runs `test` on each server, in a System, with all actors of the client in it.
+fn in_actix(test: impl AsyncFn(&Cluster, Client)) {
+    actix::System::new().block_on(on_each_server(async |etcd: EtcdBinary| {
+        let cluster = Cluster::builder(&etcd).fast(true).start().await.unwrap();
+        let builder = Client::builder(cluster.endpoints()).current_arbiter();
+        test(&cluster, builder.connect().await.unwrap()).await;
+    }));
+}
+
+/// Keeps what it is told.
+struct Ear<M>(mpsc::UnboundedSender<M>);
+
+impl<M: Unpin + 'static> Actor for Ear<M> {
+    type Context = Context<Self>;
+}
+
+impl<M: Message<Result = ()> + Unpin + 'static> Handler<M> for Ear<M> {
+    type Result = ();
+
+    fn handle(&mut self, told: M, _: &mut Context<Self>) {
+        // The test may have heard enough.
+        let _ = self.0.send(told);
+    }
+}
+
+/// Who listens, and what was heard.
+struct Heard<M: Message<Result = ()> + Unpin + Send + 'static> {
+    ear: Addr<Ear<M>>,
+    told: mpsc::UnboundedReceiver<M>,
+}
+
+impl<M: Message<Result = ()> + Unpin + Send + 'static> Heard<M> {
+    fn new() -> Self {
+        let (sender, told) = mpsc::unbounded_channel();
+        Self { ear: Ear(sender).start(), told }
+    }
+
+    fn recipient(&self) -> Recipient<M> {
+        self.ear.clone().recipient()
+    }
+
+    async fn next(&mut self) -> M {
+        timeout(SOON, self.told.recv()).await.expect("something is told").expect("it listens")
+    }
+}
+
+fn config() -> SessionConfig {
+    Session::builder().ttl(Duration::from_secs(30))
+}
+
+async fn open(client: &Client) -> Session {
+    config().open(client).await.unwrap()
+}
+
+async fn contenders_are(client: &Client, count: usize) {
+    let what = format!("{count} contend");
+    eventually(SOON, &what, async || Mutex::inspect(client, "jobs").await.unwrap().len() == count)
+        .await;
+}
+
+#[test]
+fn a_lock_is_asked_for_told_of_and_released_by_messages() {
+    in_actix(async |_, client| {
+        let session = open(&client).await;
+        let jobs = MutexActor::new(&session, "jobs").start();
+        let mut heard = Heard::<LockEvent>::new();
+        jobs.send(SubscribeLock(heard.recipient())).await.unwrap();
+        let fence = jobs.send(AcquireLock::new()).await.unwrap().unwrap();
+        assert_eq!(fence.lease, session.lease());
+        while heard.next().await.state != (ClaimState::Held { fence: fence.clone() }) {}
+        // One actor has it once.
+        for error in [
+            jobs.send(AcquireLock::new()).await.unwrap().unwrap_err(),
+            jobs.send(TryAcquireLock).await.unwrap().unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        }
+        let mut late = Heard::<LockEvent>::new();
+        jobs.send(SubscribeLock(late.recipient())).await.unwrap();
+        assert_eq!(late.next().await.state, ClaimState::Held { fence: fence.clone() });
+        assert_eq!(jobs.send(ReleaseLock).await.unwrap().unwrap(), Release::Released);
+        assert_eq!(heard.next().await.state, ClaimState::Released);
+        assert_eq!(late.next().await.state, ClaimState::Released);
+        let error = jobs.send(ReleaseLock).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+
+        let again = jobs.send(TryAcquireLock).await.unwrap().unwrap().expect("it is free");
+        assert!(fence < again);
+        // Its end is the end of the hold.
+        drop(jobs);
+        contenders_are(&client, 0).await;
+    });
+}
+
+#[test]
+fn waiting_for_a_lock_keeps_no_actor_from_other_messages() {
+    in_actix(async |_, client| {
+        let holder = Mutex::new(&open(&client).await, "jobs");
+        let guard = holder.acquire().await.unwrap();
+        let jobs = MutexActor::new(&open(&client).await, "jobs").start();
+        assert!(jobs.send(TryAcquireLock).await.unwrap().unwrap().is_none());
+        let short = AcquireLock::new().timeout(Duration::from_millis(50));
+        let error = jobs.send(short).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        contenders_are(&client, 1).await;
+
+        let waiting = actix::spawn(jobs.send(AcquireLock::new()));
+        contenders_are(&client, 2).await;
+        let mut heard = Heard::<LockEvent>::new();
+        jobs.send(SubscribeLock(heard.recipient())).await.unwrap();
+        let busy = jobs.send(AcquireLock::new()).await.unwrap().unwrap_err();
+        assert_eq!(busy.kind(), ErrorKind::InvalidInput, "{busy}");
+        guard.release().await.unwrap();
+        let fence = timeout(SOON, waiting).await.unwrap().unwrap().unwrap().unwrap();
+        while heard.next().await.state != (ClaimState::Held { fence: fence.clone() }) {}
+        let guard = actix::spawn(holder.acquire().into_future());
+        contenders_are(&client, 2).await;
+        assert_eq!(jobs.send(ReleaseLock).await.unwrap().unwrap(), Release::Released);
+        let guard = timeout(SOON, guard).await.unwrap().unwrap().unwrap();
+
+        // Whoever asked and is gone waits no more.
+        let waiting = actix::spawn(jobs.send(AcquireLock::new()));
+        contenders_are(&client, 2).await;
+        waiting.abort();
+        contenders_are(&client, 1).await;
+        guard.release().await.unwrap();
+        contenders_are(&client, 0).await;
+        assert!(jobs.send(TryAcquireLock).await.unwrap().unwrap().is_some());
+    });
+}
+
+#[test]
+fn a_session_is_opened_told_of_and_closed_by_messages() {
+    in_actix(async |_, client| {
+        let actor = SessionActor::new(client.clone(), config()).start();
+        let mut heard = Heard::<SessionEvent>::new();
+        actor.send(SubscribeSession(heard.recipient())).await.unwrap();
+        let session = actor.send(OpenSession).await.unwrap().unwrap();
+        let healthy = heard.next().await;
+        assert_eq!((healthy.lease, healthy.generation), (session.lease(), 0));
+        assert_eq!(healthy.state, LeaseState::Healthy);
+        let jobs = MutexActor::new(&session, "jobs").start();
+        let mut of_lock = Heard::<LockEvent>::new();
+        jobs.send(AcquireLock::new()).await.unwrap().unwrap();
+        jobs.send(SubscribeLock(of_lock.recipient())).await.unwrap();
+        assert!(matches!(of_lock.next().await.state, ClaimState::Held { .. }));
+
+        actor.send(CloseSession).await.unwrap().unwrap();
+        assert!(!session.is_held());
+        let lost = LossReason::Closed;
+        assert_eq!(heard.next().await.state, LeaseState::Lost { reason: lost });
+        let told = of_lock.next().await.state;
+        assert!(matches!(told, ClaimState::Lost { .. } | ClaimState::Released), "{told:?}");
+        let error = jobs.send(AcquireLock::new()).await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.loss_reason()), (ErrorKind::Lost, Some(lost)));
+        assert!(client.leases().await.unwrap().leases.is_empty());
+        actor.send(CloseSession).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_session_is_orphaned_resumed_and_dropped_by_messages() {
+    in_actix(async |_, client| {
+        let actor = SessionActor::new(client.clone(), config()).start();
+        let session = actor.send(OpenSession).await.unwrap().unwrap();
+        let lease = session.lease();
+        let guard = Mutex::new(&session, "jobs").acquire().await.unwrap();
+        assert_eq!(actor.send(OrphanSession).await.unwrap().unwrap(), lease);
+        let again = actor.send(OrphanSession).await.unwrap().unwrap_err();
+        assert_eq!(again.loss_reason(), Some(LossReason::Orphaned));
+        drop((guard, session, actor));
+        contenders_are(&client, 1).await;
+
+        let actor = SessionActor::new(client.clone(), config().resume(lease)).start();
+        let session = actor.send(OpenSession).await.unwrap().unwrap();
+        assert_eq!((session.lease(), session.inherited().len()), (lease, 1));
+        let jobs = MutexActor::of(Mutex::new(&session, "jobs")).start();
+        assert_eq!(jobs.send(AcquireLock::new()).await.unwrap().unwrap().lease, lease);
+        drop((actor, session));
+        contenders_are(&client, 1).await;
+        drop(jobs);
+        eventually(SOON, "the lease is revoked", async || {
+            client.leases().await.unwrap().leases.is_empty()
+        })
+        .await;
+        // What cannot be opened says so to everybody who asks.
+        let actor = SessionActor::new(client.clone(), config().resume(lease)).start();
+        let asked = [actor.send(OpenSession), actor.send(OpenSession)];
+        for asked in asked {
+            let refused = timeout(SOON, asked).await.expect("it is answered");
+            assert!(!matches!(refused, Ok(Ok(_))), "{refused:?}");
+        }
+    });
+}
+
+#[test]
+fn a_lock_that_is_lost_is_told_and_may_be_asked_for_again() {
+    in_actix(async |cluster, client| {
+        let jobs = MutexActor::new(&open(&client).await, "jobs").start();
+        let mut heard = Heard::<LockEvent>::new();
+        jobs.send(SubscribeLock(heard.recipient())).await.unwrap();
+        let admin = Client::connect(cluster.endpoints()).await.unwrap();
+        let mut last = None;
+        for _ in 0..3 {
+            let fence = jobs.send(AcquireLock::new()).await.unwrap().unwrap();
+            assert!(last.as_ref() < Some(&fence));
+            while heard.next().await.state != (ClaimState::Held { fence: fence.clone() }) {}
+            admin.delete(fence.key.clone()).await.unwrap();
+            let lost = ClaimState::Lost { reason: LossReason::KeyDeleted };
+            assert_eq!(heard.next().await.state, lost);
+            last = Some(fence);
+        }
+        assert!(last.is_some());
+        contenders_are(&client, 0).await;
+    });
+}
