@@ -14,12 +14,13 @@ use tenure::{Client, ErrorKind, KeyRange, LossReason, Mutex, MutexGuard, Release
 use tenure_testkit::{Cluster, EtcdBinary, Proxy, eventually, on_each_server};
 use tokio::time::{sleep, timeout};
 
+#[path = "support/rpcs.rs"]
+mod rpcs;
+
+use rpcs::started;
+
 /// Long for anything that should happen; only a failure takes it.
 const SOON: Duration = Duration::from_secs(20);
-const TXNS: &str = concat!(
-    r#"grpc_server_started_total{grpc_method="Txn","#,
-    r#"grpc_service="etcdserverpb.KV",grpc_type="unary"}"#,
-);
 const PREFIX: &str = "q/";
 
 async fn start(etcd: &EtcdBinary) -> (Cluster, Client) {
@@ -57,11 +58,6 @@ fn at_prefix(session: &Session) -> Mutex {
     Mutex::at(session, PREFIX.trim_end_matches('/'))
 }
 
-/// All that a lock asks for itself; what the tests ask is of other kinds.
-async fn txns(cluster: &Cluster) -> u64 {
-    cluster.member(0).metric(TXNS).await.map_or(0, |count| count as u64)
-}
-
 #[tokio::test]
 async fn far_back_in_a_queue_of_others_a_lock_costs_three_requests() {
     on_each_server(async |etcd| {
@@ -69,17 +65,21 @@ async fn far_back_in_a_queue_of_others_a_lock_costs_three_requests() {
         let stranger = Client::connect(cluster.endpoints()).await.unwrap();
         put_foreign(&stranger, 0..40).await;
         let jobs = at_prefix(&open(&client).await);
-        let before = txns(&cluster).await;
+        let before = started(cluster.member(0), "Txn").await;
         let mut waiting = tokio::spawn(jobs.acquire().into_future());
-        holders_are(&at_prefix(&open(&stranger).await), 41).await;
+        let onlooker = open(&stranger).await;
+        holders_are(&at_prefix(&onlooker), 41).await;
+        let ranges = started(cluster.member(0), "Range").await;
         for number in 0..40 {
             assert!((&mut waiting).now_or_never().is_none(), "{number} is ahead");
             stranger.delete(foreign(number)).await.unwrap();
         }
         let guard = timeout(SOON, waiting).await.expect("it is our turn").unwrap().unwrap();
         assert_eq!(guard.release().await.unwrap(), Release::Released);
-        let ours = txns(&cluster).await - before;
-        assert_eq!(ours, 3, "to ask, to look when the one ahead is gone, to release");
+        let txns = started(cluster.member(0), "Txn").await - before;
+        assert_eq!(txns, 2, "to ask, and to release");
+        let looks = started(cluster.member(0), "Range").await - ranges;
+        assert_eq!(looks, 1, "when the one ahead is gone");
     })
     .await;
 }
@@ -192,11 +192,11 @@ async fn a_compaction_during_a_long_wait_changes_nothing() {
                 assert_eq!(client.get("elsewhere").await.unwrap().kvs.len(), 1);
                 assert!((&mut waiting).now_or_never().is_none(), "one is ahead");
             }
-            let before = txns(&cluster).await;
+            let before = started(cluster.member(0), "Range").await;
             direct.delete(foreign(0)).await.unwrap();
             let guard = timeout(SOON, waiting).await.expect("it is our turn").unwrap().unwrap();
             assert!(guard.is_held());
-            let looks = txns(&cluster).await - before;
+            let looks = started(cluster.member(0), "Range").await - before;
             assert!(looks <= 3, "{looks} looks: it does not spin");
             guard.release().await.unwrap();
         }

@@ -1,11 +1,11 @@
 //! Transactions on real etcd: which branch runs, what is refused, at which revision it happens, and
 //! what becomes of them when members die.
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, future::IntoFuture, time::Duration};
 
 use tenure::{
     Client, Compare, Count, Delete, ErrorKind, EtcdError, Get, KeyRange, Op, OpResponse, Put,
-    Result, Revision, Txn, TxnResponse,
+    Result, Revision, SortBy, Txn, TxnResponse,
 };
 use tenure_testkit::{Cluster, EtcdBinary, on_each_server};
 
@@ -400,6 +400,29 @@ async fn a_read_only_txn_leaves_a_frozen_member_and_a_writing_one_does_not() {
         let error = txn.await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Indeterminate, "{error}");
         assert!(error.may_have_been_applied() && !error.is_retryable());
+    })
+    .await;
+}
+
+/// etcd before 3.5.5 dies of a read-only txn that is cancelled in the middle (its issue 14110).
+#[tokio::test]
+async fn a_read_only_txn_that_is_given_up_kills_no_server() {
+    on_each_server(async |etcd| {
+        let cluster = Cluster::builder(&etcd).fast(true).start().await.unwrap();
+        let client = Client::connect(cluster.endpoints()).await.unwrap();
+        for batch in 0..100 {
+            let puts = (0..100).map(|n| Put::new(format!("k/{batch}-{n}"), "v"));
+            client.txn().and_then(puts).await.unwrap();
+        }
+        let look = || Get::new(KeyRange::prefix("k/")).first(SortBy::CreateRevision).limit(30);
+        for hundred_micros in 0..150 {
+            let patience = Duration::from_micros(hundred_micros * 100);
+            let read = client.txn().and_then([look(), look()]).into_future();
+            // Whether it was fast enough does not matter.
+            let _ = tokio::time::timeout(patience, read).await;
+        }
+        client.put("still", "there").await.unwrap();
+        assert!(cluster.member(0).is_running());
     })
     .await;
 }

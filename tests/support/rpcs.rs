@@ -1,4 +1,5 @@
 //! How much a cluster was asked for, by its own count.
+#![allow(dead_code, reason = "each test file uses some of it")]
 
 use tenure_testkit::{Cluster, Member};
 

@@ -39,9 +39,11 @@ pub(crate) fn program(path: impl AsRef<Path>) -> Command {
     command
 }
 
-/// `tenure`, with these words on its command line.
+/// `tenure`, with these words on its command line. It starts with no signal ignored, whatever
+/// started the tests: what runs in a shell's background ignores some.
 pub(crate) fn tenure<'a>(endpoint: &str, words: impl IntoIterator<Item = &'a str>) -> Command {
-    let mut command = program(env!("CARGO_BIN_EXE_tenure"));
+    let mut command = program("env");
+    command.args(["--default-signal", env!("CARGO_BIN_EXE_tenure")]);
     command.env("TENURE_ENDPOINTS", endpoint).args(words);
     command
 }

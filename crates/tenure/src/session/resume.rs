@@ -1,13 +1,16 @@
 //! Going on with the lease of an earlier process.
 
+use std::future::IntoFuture;
+
 use bytes::Bytes;
+use futures::future;
 use tenure_core::{EtcdError, LeaseId};
 
 use super::life::{Inherited, Life};
 use crate::{
     client::Client,
     error::{Error, Result},
-    ops::{Compare, Get, KeepValue, Op, Put, Txn},
+    ops::{Compare, GetResponse, KeepValue, Op, Put, Txn},
 };
 
 /// How many keys one transaction looks at; etcd allows 128 operations.
@@ -44,10 +47,9 @@ fn is_claim(key: &Bytes, lease: LeaseId) -> bool {
 }
 
 async fn take_over(client: &Client, keys: &[Bytes]) -> Result<Vec<Inherited>> {
-    let gets = keys.iter().map(|key| Get::new(key.clone()).keys_only());
-    let seen = client.txn().and_then(gets).await?;
-    let seen: Vec<_> =
-        seen.responses.into_iter().filter_map(|response| response.into_get()?.into_kv()).collect();
+    let gets = keys.iter().map(|key| client.get(key).keys_only().into_future());
+    let seen = future::try_join_all(gets).await?;
+    let seen: Vec<_> = seen.into_iter().filter_map(GetResponse::into_kv).collect();
     let puts = seen.iter().map(|kv| {
         Txn::new()
             .when([Compare::mod_revision(kv.key.clone()).equal(kv.mod_revision)])

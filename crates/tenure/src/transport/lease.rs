@@ -129,9 +129,10 @@ pub(crate) fn renewal(id: LeaseId) -> pb::LeaseKeepAliveRequest {
     pb::LeaseKeepAliveRequest { id: id.get() }
 }
 
-/// Which lease was renewed, and for how many seconds.
-pub(crate) fn renewed(answer: &pb::LeaseKeepAliveResponse) -> Option<(LeaseId, i64)> {
-    LeaseId::new(answer.id).map(|id| (id, answer.ttl))
+/// Which lease was renewed, for how many seconds, and by which cluster.
+pub(crate) fn renewed(answer: &pb::LeaseKeepAliveResponse) -> Option<(LeaseId, i64, u64)> {
+    let cluster_id = answer.header.as_ref().map_or(0, |header| header.cluster_id);
+    LeaseId::new(answer.id).map(|id| (id, answer.ttl, cluster_id))
 }
 
 pub(crate) fn no_lease(what: &'static str) -> Error {

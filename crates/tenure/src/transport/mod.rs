@@ -96,6 +96,9 @@ struct UnderWay<'a> {
     over: bool,
 }
 
+/// How long an attempt may go on that nobody waits for.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
 /// A call that is dropped sooner says nothing about the endpoint.
 const HURRY: Duration = Duration::from_millis(100);
 
@@ -197,7 +200,14 @@ impl Transport {
                 return Err(Error::new(ErrorKind::Unavailable, rpc.name, "there is no endpoint"));
             };
             let patience = attempts.patience(self.now());
-            let attempt = self.attempt(&link, rpc, request.clone(), &route.token, options);
+            let attempt = async {
+                let request = request.clone();
+                if rpc.goes_on {
+                    self.attempt_to_the_end(&link, rpc, request, &route.token, options).await
+                } else {
+                    self.attempt(&link, rpc, request, &route.token, options).await
+                }
+            };
             let failed = match self.patiently(&link, rpc.repeatable, patience, attempt).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
@@ -339,6 +349,37 @@ impl Transport {
             };
             let verdict = classify(rpc.repeatable, status::failure(&status, origin));
             Failed { status, origin, verdict }
+        })
+    }
+
+    /// An attempt that goes on, within limits, though nobody waits for its answer any more.
+    async fn attempt_to_the_end<Q, A>(
+        &self,
+        link: &Arc<Link>,
+        rpc: &'static Rpc<Q, A>,
+        request: Q,
+        token: &Token,
+        options: &CallOptions,
+    ) -> Result<A, Failed>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let (this, link) = (self.clone(), Arc::clone(link));
+        let (token, options) = (token.clone(), options.clone());
+        self.shared.handle.spawn(async move {
+            let attempt = pin!(this.attempt(&link, rpc, request, &token, &options));
+            if let Some(answer) = this.within(FORGOTTEN, attempt).await {
+                // Mostly somebody still waits.
+                let _ = tell.send(answer);
+            }
+        });
+        told.await.unwrap_or_else(|_| {
+            let status = Status::cancelled("the client is closed");
+            let (origin, repeatable) = (Origin::Connection, rpc.repeatable);
+            let verdict = classify(repeatable, status::failure(&status, origin));
+            Err(Failed { status, origin, verdict })
         })
     }
 

@@ -16,7 +16,7 @@ use tenure_core::{
 };
 use tokio::sync::oneshot;
 
-use super::{KeepAlive, LeaseCalls, cell::LeaseCell, unanswered};
+use super::{KeepAlive, KeptLease, LeaseCalls, cell::LeaseCell, unanswered};
 use crate::{
     client::conversation::Conversation,
     error::{Error, ErrorKind, LossReason, Result},
@@ -51,6 +51,8 @@ pub(crate) struct LeaseActor {
 
 struct Keeping {
     cell: Arc<LeaseCell>,
+    /// The cluster that granted it, or that answered first.
+    cluster_id: Option<u64>,
     /// How many handles want it kept; none where only one renewal was asked for.
     handles: usize,
 }
@@ -59,9 +61,7 @@ struct Keeping {
 /// and so forgotten.
 pub(crate) struct Keep {
     pub(crate) calls: Arc<LeaseCalls>,
-    pub(crate) id: LeaseId,
-    /// When the grant was sent, and the TTL it gave.
-    pub(crate) granted: Option<(Moment, Duration)>,
+    pub(crate) lease: KeptLease,
     pub(crate) give_up_at: Moment,
     pub(crate) reply: oneshot::Sender<KeepAlive>,
 }
@@ -213,6 +213,16 @@ impl LeaseActor {
         }
     }
 
+    /// A lease of another cluster is another lease, whatever its number.
+    fn is_of(&mut self, id: LeaseId, cluster_id: u64) {
+        let Some(keeping) = self.kept.get_mut(&id) else { return };
+        let known = keeping.cluster_id.replace(cluster_id);
+        if known.is_some_and(|known| known != cluster_id) {
+            tracing::warn!(lease = %id, "another cluster answers a renewal");
+            keeping.cell.lost(LossReason::ClusterChanged);
+        }
+    }
+
     fn answer(&mut self, id: LeaseId, result: Result<Duration>) {
         for waiting in self.waiting.remove(&id).into_iter().flatten() {
             // Whoever is gone has dropped its handle, which is told apart.
@@ -315,9 +325,10 @@ impl StreamHandler<(u64, Result<pb::LeaseKeepAliveResponse>)> for LeaseActor {
         }
         match answer {
             Ok(answer) => match renewed(&answer) {
-                Some((id, ttl)) => {
+                Some((id, ttl, cluster_id)) => {
                     self.stream.answered();
                     self.denied = false;
+                    self.is_of(id, cluster_id);
                     self.schedule.handle_answer(self.transport.now(), id, ttl);
                 }
                 None => self.stream_failed(&no_lease("lease keep alive"), ctx),
@@ -336,7 +347,7 @@ impl Handler<Keep> for LeaseActor {
     type Result = ();
 
     fn handle(&mut self, keep: Keep, ctx: &mut Context<Self>) {
-        let Keep { calls, id, granted, give_up_at, reply } = keep;
+        let Keep { calls, lease: KeptLease { id, granted, cluster_id }, give_up_at, reply } = keep;
         let now = self.transport.now();
         let cell = match self.kept.get_mut(&id) {
             Some(keeping) => {
@@ -353,7 +364,8 @@ impl Handler<Keep> for LeaseActor {
                     }
                     _ => Kept::Unknown { give_up_at },
                 };
-                self.kept.insert(id, Keeping { cell: Arc::clone(&cell), handles: 1 });
+                let keeping = Keeping { cell: Arc::clone(&cell), cluster_id, handles: 1 };
+                self.kept.insert(id, keeping);
                 self.schedule.keep(now, id, kept);
                 cell
             }
@@ -384,7 +396,8 @@ impl Handler<RenewOnce> for LeaseActor {
         match self.kept.entry(id) {
             Entry::Occupied(_) => self.schedule.renew_now(now, id),
             Entry::Vacant(vacant) => {
-                vacant.insert(Keeping { cell: Arc::new(LeaseCell::new()), handles: 0 });
+                let cell = Arc::new(LeaseCell::new());
+                vacant.insert(Keeping { cell, cluster_id: None, handles: 0 });
                 self.schedule.keep(now, id, Kept::Unknown { give_up_at });
             }
         }

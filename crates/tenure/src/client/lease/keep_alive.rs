@@ -30,10 +30,8 @@ impl KeepAlive {
     }
 
     pub(super) async fn start(calls: Arc<LeaseCalls>, lease: KeptLease) -> Result<Self> {
-        let KeptLease { id, granted } = lease;
         let (reply, answer) = oneshot::channel();
-        let keep =
-            Keep { calls: Arc::clone(&calls), id, granted, give_up_at: calls.give_up_at(), reply };
+        let keep = Keep { calls: Arc::clone(&calls), lease, give_up_at: calls.give_up_at(), reply };
         calls.actor.do_send(keep);
         let kept = answer.await.map_err(|_| calls.transport.gone("lease keep alive"))?;
         match kept.cell.changed_from(Some(LeaseState::Connecting)).await {

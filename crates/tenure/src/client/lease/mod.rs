@@ -125,18 +125,24 @@ pub struct LeaseList {
 #[derive(Clone, Copy, Debug)]
 pub struct KeptLease {
     pub(crate) id: LeaseId,
+    /// When the grant was sent, and the TTL it gave.
     pub(crate) granted: Option<(Moment, Duration)>,
+    pub(crate) cluster_id: Option<u64>,
 }
 
 impl From<LeaseId> for KeptLease {
     fn from(id: LeaseId) -> Self {
-        Self { id, granted: None }
+        Self { id, granted: None, cluster_id: None }
     }
 }
 
 impl From<&LeaseGrant> for KeptLease {
     fn from(grant: &LeaseGrant) -> Self {
-        Self { id: grant.id, granted: Some((grant.sent_at, grant.ttl)) }
+        Self {
+            id: grant.id,
+            granted: Some((grant.sent_at, grant.ttl)),
+            cluster_id: Some(grant.header.cluster_id),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use tenure_core::{EventKind, KeyRange, Revision, backoff::Outage};
 use crate::{
     client::Client,
     error::{Error, ErrorKind, Result},
-    ops::{Get, SortBy},
+    ops::{Order, SortBy},
 };
 
 /// The key that waits.
@@ -90,27 +90,27 @@ fn for_good(error: &Error) -> bool {
     )
 }
 
-/// Asks, at one revision, whether the own key is there and who is just ahead of it.
+/// Asks, at one revision, whether the own key is there and who is just ahead of it: the two
+/// youngest of those that are not younger.
 async fn look(client: &Client, range: &KeyRange, own: &Own) -> Went {
-    let ahead = Get::new(range.clone())
-        .max_create_revision(Revision(own.created.0 - 1))
-        .last(SortBy::CreateRevision)
-        .keys_only();
-    let answer = client.txn().and_then([Get::new(own.key.clone()).keys_only(), ahead]).await?;
+    let answer = client
+        .get(range.clone())
+        .max_create_revision(own.created)
+        .sort(SortBy::CreateRevision, Order::Descending)
+        .limit(2)
+        .keys_only()
+        .await?;
     let revision = answer.header.revision;
-    let mut found = answer.responses.into_iter().map(|response| response.into_get());
-    let mut next = || found.next().flatten().and_then(|get| get.into_kv());
-    let (there, ahead) = (next(), next());
-    Ok(match (there, ahead) {
+    let mut found = answer.kvs.into_iter();
+    let there = found.next().filter(|kv| kv.key == own.key && kv.create_revision == own.created);
+    Ok(match (there, found.next()) {
+        (None, _) => (Stage::Over, Some(Step::Deleted)),
         // Somebody resumed the session, and has this key now.
         (Some(kv), _) if kv.mod_revision > own.created => {
             (Stage::Hold(revision), Some(Step::Rewritten(kv.mod_revision)))
         }
-        (Some(kv), ahead) if kv.create_revision == own.created => match ahead {
-            Some(predecessor) => (Stage::Behind(predecessor.key, revision), None),
-            None => (Stage::Hold(revision), Some(Step::Turn)),
-        },
-        _ => (Stage::Over, Some(Step::Deleted)),
+        (Some(_), Some(predecessor)) => (Stage::Behind(predecessor.key, revision), None),
+        (Some(_), None) => (Stage::Hold(revision), Some(Step::Turn)),
     })
 }
 

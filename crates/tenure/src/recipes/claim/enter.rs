@@ -1,9 +1,6 @@
 //! The transactions that put the keys of a claim.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Weak, atomic::Ordering};
 
 use tenure_core::{KeyValue, Revision};
 
@@ -11,7 +8,9 @@ use super::{Claim, WHAT, persist::persist};
 use crate::{
     client::{Before, Waiter, listing},
     error::{Error, LossReason, Result},
-    ops::{Compare, Count, Get, GetResponse, Op, OpResponse, Put, SortBy, Txn, TxnResponse},
+    ops::{
+        Compare, Count, Get, GetResponse, Header, Op, OpResponse, Put, SortBy, Txn, TxnResponse,
+    },
     session::Inherited,
 };
 
@@ -159,16 +158,27 @@ impl Claim {
             .collect()
     }
 
-    /// Reads the queues, the keys being in them.
+    /// Reads the queues, the keys being in them. Each for itself, until it is answered.
     async fn look_around(&self) -> Result<Vec<Before>> {
-        let gets = self.places.iter().map(|place| oldest(place.queue.range()));
-        let (txn, writes_nothing) = (Txn::new().and_then(gets), AtomicBool::new(false));
-        let answer = persist(self.client(), &txn, &writes_nothing, |_| true).await?;
-        self.check_cluster(&answer)?;
-        let (revision, cluster) = (answer.header.revision, answer.header.cluster_id);
-        let gets = answer.responses.into_iter().filter_map(OpResponse::into_get);
-        let before: Vec<_> = gets.map(|get| seen(&get, None, revision, cluster)).collect();
-        if before.len() == self.places.len() { Ok(before) } else { Err(crate::ops::other_kind()) }
+        let mut all = Vec::with_capacity(self.places.len());
+        for place in &self.places {
+            let answer = loop {
+                let range = place.queue.range();
+                let get = self.client().get(range).first(SortBy::CreateRevision).limit(OLDEST);
+                match get.keys_only().await {
+                    Ok(answer) => break answer,
+                    Err(error) if error.is_retryable() => {
+                        tracing::debug!(%error, "a queue is read again");
+                    }
+                    Err(error) => return Err(error),
+                }
+            };
+            let Header { revision, cluster_id, .. } = answer.header;
+            self.life.check_cluster(cluster_id);
+            self.check_life()?;
+            all.push(seen(&answer, None, revision, cluster_id));
+        }
+        Ok(all)
     }
 
     fn take_places(self: &Arc<Self>, before: Vec<Before>) {

@@ -35,8 +35,8 @@ impl Claim {
         options: CallOptions,
     ) -> Result<OpResponse> {
         op.check()?;
-        if let Some(reason) = self.loss() {
-            return Err(Error::lost(WRITE, reason));
+        if self.loss().is_some() {
+            return Err(Error::lost(WRITE, self.lost().await));
         }
         let own = self.places.iter().map(|place| Get::new(place.key.clone()).keys_only());
         let txn = Txn::new().when(self.ownership()).and_then([op]).or_else(own);

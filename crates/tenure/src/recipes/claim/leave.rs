@@ -52,6 +52,11 @@ impl Claim {
             Ok(answer) => {
                 let all = deleted(&answer) == self.places.len();
                 let repeated = repeated.load(Ordering::Acquire);
+                if !all && !repeated && self.loss().is_none() {
+                    // Somebody was faster; who, is asked once.
+                    self.ask_why();
+                    self.lost().await;
+                }
                 Ok(self.left(all || repeated, all && !late && !repeated))
             }
             Err(error) if error.etcd_error() == Some(EtcdError::LeaseNotFound) => {

@@ -76,7 +76,8 @@ impl MutexGuard {
         self.held.claim().fenced()
     }
 
-    /// A transaction that is done only while the lock is held. See [`kv`](Self::kv).
+    /// A transaction that is done only while the lock is held, if it writes anything. See
+    /// [`kv`](Self::kv).
     pub fn txn(&self) -> Txn<Via> {
         self.kv().txn()
     }
