@@ -185,8 +185,13 @@ async fn enter(client: &Client, config: &SessionConfig, generation: u64) -> Resu
 /// Ends a lease, unless another process has resumed the session meanwhile: its lease it is then.
 async fn end_lease(client: Client, life: Arc<Life>) -> Result<()> {
     let ended = async {
-        let guard = client.get(life.guard_key()).await?;
-        if guard.kv().is_some_and(|kv| kv.value != life.token()) {
+        let resumed = match client.get(life.guard_key()).await {
+            Ok(guard) => guard.kv().is_some_and(|kv| kv.value != life.token()),
+            // Who may not read it has no locks, and nobody writes it then.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => false,
+            Err(error) => return Err(error),
+        };
+        if resumed {
             tracing::info!(lease = %life.lease, "session resumed elsewhere, not revoked");
             return Ok(());
         }
@@ -222,9 +227,11 @@ impl Drop for SessionActor {
         }
         // Nobody holds anything of it any more.
         life.end(LossReason::Closed);
-        let ended = end_lease(self.client.clone(), life);
-        // What is owed is said for so long at most, and then left to the TTL.
-        self.client.spawn(tokio::time::timeout(FAREWELL, ended).map(drop));
+        let client = self.client.clone();
+        self.client.spawn(async move {
+            // What is owed is said for so long at most, and then left to the TTL.
+            let _ = tokio::time::timeout(FAREWELL, end_lease(client, life)).await;
+        });
     }
 }
 
