@@ -11,28 +11,18 @@ use futures::{
 };
 use tenure::{
     ClaimState, Client, ErrorKind, Fence, KeyRange, LossReason, MultiGuard, MultiMutex, Mutex,
-    Release, Session,
+    Release,
 };
-use tenure_testkit::{Cluster, EtcdBinary, eventually, on_each_server};
+use tenure_testkit::{eventually, on_each_server};
 use tokio::time::timeout;
 
+#[path = "support/lock.rs"]
+mod lock;
 #[path = "support/rpcs.rs"]
 mod rpcs;
 
+use lock::{SOON, open, start};
 use rpcs::kv_calls;
-
-/// Long for anything that should happen; only a failure takes it.
-const SOON: Duration = Duration::from_secs(20);
-
-async fn start(etcd: &EtcdBinary) -> (Cluster, Client) {
-    let cluster = Cluster::builder(etcd).fast(true).start().await.unwrap();
-    let client = Client::connect(cluster.endpoints()).await.unwrap();
-    (cluster, client)
-}
-
-async fn open(client: &Client) -> Session {
-    Session::builder().ttl(Duration::from_secs(60)).open(client).await.unwrap()
-}
 
 async fn acquire(locks: &MultiMutex) -> MultiGuard {
     timeout(SOON, locks.acquire()).await.expect("it is our turn").unwrap()

@@ -258,7 +258,7 @@ async fn names_are_independent_of_one_another_whatever_is_in_them() {
         let guards = names.map(|name| (name, Mutex::new(&session, name)));
         let held = guards.iter().map(|(_, mutex)| mutex.acquire().timeout(SOON).into_future());
         let held = try_join_all(held).await.unwrap();
-        assert!(held.iter().all(MutexGuard::is_held));
+        assert!(held.iter().all(|guard| guard.is_held()));
         for (name, mutex) in &guards {
             assert_eq!(mutex.holders().await.unwrap().len(), 1, "{name:?}");
             assert_eq!(Mutex::inspect(&client, name).await.unwrap().len(), 1, "{name:?}");

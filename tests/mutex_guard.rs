@@ -5,27 +5,15 @@ use std::time::Duration;
 use futures::{FutureExt, Stream, StreamExt};
 use tenure::{
     ClaimState, Client, Compare, Error, ErrorKind, EtcdError, FenceGate, Get, LeaseId, LossReason,
-    Mutex, MutexGuard, Op, Put, Release, Revision, Session,
+    Mutex, Op, Put, Release, Revision, Session,
 };
-use tenure_testkit::{Cluster, EtcdBinary, Proxy, eventually, on_each_server};
+use tenure_testkit::{Proxy, eventually, on_each_server};
 use tokio::time::{Instant, timeout};
 
-/// Long for anything that should happen; only a failure takes it.
-const SOON: Duration = Duration::from_secs(20);
+#[path = "support/lock.rs"]
+mod lock;
 
-async fn start(etcd: &EtcdBinary) -> (Cluster, Client) {
-    let cluster = Cluster::builder(etcd).fast(true).start().await.unwrap();
-    let client = Client::connect(cluster.endpoints()).await.unwrap();
-    (cluster, client)
-}
-
-async fn open(client: &Client) -> Session {
-    Session::builder().ttl(Duration::from_secs(60)).open(client).await.unwrap()
-}
-
-async fn acquire(mutex: &Mutex) -> MutexGuard {
-    timeout(SOON, mutex.acquire()).await.expect("it is our turn").unwrap()
-}
+use lock::{SOON, acquire, open, start};
 
 async fn told(states: &mut (impl Stream<Item = ClaimState> + Unpin)) -> ClaimState {
     timeout(SOON, states.next()).await.expect("a state is told").expect("it goes on")

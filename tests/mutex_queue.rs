@@ -10,37 +10,19 @@ use futures::{
     FutureExt,
     future::{join_all, try_join_all},
 };
-use tenure::{Client, ErrorKind, KeyRange, LossReason, Mutex, MutexGuard, Release, Session};
-use tenure_testkit::{Cluster, EtcdBinary, Proxy, eventually, on_each_server};
+use tenure::{Client, ErrorKind, KeyRange, LossReason, Mutex, Release, Session};
+use tenure_testkit::{Proxy, on_each_server};
 use tokio::time::{sleep, timeout};
 
+#[path = "support/lock.rs"]
+mod lock;
 #[path = "support/rpcs.rs"]
 mod rpcs;
 
+use lock::{SOON, acquire, holders_are, open, start};
 use rpcs::started;
 
-/// Long for anything that should happen; only a failure takes it.
-const SOON: Duration = Duration::from_secs(20);
 const PREFIX: &str = "q/";
-
-async fn start(etcd: &EtcdBinary) -> (Cluster, Client) {
-    let cluster = Cluster::builder(etcd).fast(true).start().await.unwrap();
-    let client = Client::connect(cluster.endpoints()).await.unwrap();
-    (cluster, client)
-}
-
-async fn open(client: &Client) -> Session {
-    Session::builder().ttl(Duration::from_secs(60)).open(client).await.unwrap()
-}
-
-async fn acquire(mutex: &Mutex) -> MutexGuard {
-    timeout(SOON, mutex.acquire()).await.expect("it is our turn").unwrap()
-}
-
-async fn holders_are(mutex: &Mutex, count: usize) {
-    let what = format!("{count} contend");
-    eventually(SOON, &what, async || mutex.holders().await.unwrap().len() == count).await;
-}
 
 /// Keys of others, in this order.
 async fn put_foreign(client: &Client, numbers: impl IntoIterator<Item = u32>) {

@@ -110,7 +110,7 @@ pub use self::{
         PutResponse, PutValue, Reply, SortBy, Txn, TxnResponse, Via,
     },
     recipes::{
-        Acquire, Acquiring, ClaimState, Contender, Holder, MultiGuard, MultiMutex, Mutex,
+        Acquire, Acquiring, ClaimState, Contender, Held, Holder, MultiGuard, MultiMutex, Mutex,
         MutexGuard, Release,
     },
     session::{Session, SessionConfig},

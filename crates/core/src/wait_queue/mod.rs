@@ -234,21 +234,14 @@ impl WaitQueue {
     /// How many keys are older than this one of ours; `None` while that is not known. Takes as
     /// long as there are such keys.
     pub fn ahead(&self, key: &Bytes) -> Option<usize> {
-        let foreign = self.foreign_ahead(key, usize::MAX)?;
-        let place = (self.own.get(key)?.created, key.clone());
-        Some(foreign + self.places.range(..place).count())
-    }
-
-    /// How many keys that are not ours are older than this one of ours, counted up to `at_most`;
-    /// `None` while that is not known.
-    pub fn foreign_ahead(&self, key: &Bytes, at_most: usize) -> Option<usize> {
         let own = self.own.get(key)?;
         if own.has_turn {
             return Some(0);
         }
         self.known?;
         let place = (own.created, key.clone());
-        Some(self.foreign.places.range(..place).take(at_most).count())
+        let older = |places: &BTreeSet<Place>| places.range(..place.clone()).count();
+        Some(older(&self.foreign.places) + older(&self.places))
     }
 
     /// Whether every key is known, and all that happens to them heard of.

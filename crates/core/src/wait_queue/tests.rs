@@ -206,7 +206,7 @@ fn a_key_that_was_left_is_waited_for_until_it_is_gone() {
     let mut queue = ours(&[("a", 5), ("b", 6)]);
     notices(&mut queue);
     queue.leave(&key("a"));
-    assert_eq!(queue.foreign_ahead(&key("b"), 9), Some(1));
+    assert_eq!(queue.ahead(&key("b")), Some(1));
     assert_eq!(notices(&mut queue), []);
     queue.handle_events(vec![delete("a", 7)]);
     assert_eq!(notices(&mut queue), [turn("b")]);
@@ -247,7 +247,7 @@ fn a_key_of_ours_that_is_put_again_is_told_also_across_a_gap_and_before_its_answ
 }
 
 #[test]
-fn keys_of_others_are_counted_apart_and_no_further_than_asked() {
+fn all_that_are_older_are_counted_ours_and_those_of_others() {
     let mut queue = WaitQueue::new();
     queue.watch_opened(Revision(3));
     queue.enter(key("a"), Revision(6), Some(listing(5, &[("x", 4), ("y", 5)])), true);
@@ -255,8 +255,6 @@ fn keys_of_others_are_counted_apart_and_no_further_than_asked() {
     queue.handle_events(vec![put("z", 7, 7)]);
     queue.enter(key("b"), Revision(8), Some(listing(7, &before)), true);
     assert_eq!(queue.ahead(&key("b")), Some(4));
-    assert_eq!(queue.foreign_ahead(&key("b"), 9), Some(3));
-    assert_eq!(queue.foreign_ahead(&key("b"), 2), Some(2));
-    assert_eq!(queue.foreign_ahead(&key("a"), 9), Some(2));
-    assert_eq!(queue.foreign_ahead(&key("z"), 9), None);
+    assert_eq!(queue.ahead(&key("a")), Some(2));
+    assert_eq!(queue.ahead(&key("z")), None, "it is not ours");
 }

@@ -5,7 +5,7 @@ mod holder;
 mod mutex;
 
 pub use self::{
-    claim::{Acquire, Acquiring, ClaimState, Release},
+    claim::{Acquire, Acquiring, ClaimState, Held, Release},
     holder::{Contender, Holder},
     mutex::{
         AcquireLock, LockEvent, MultiGuard, MultiMutex, Mutex, MutexActor, MutexGuard, ReleaseLock,

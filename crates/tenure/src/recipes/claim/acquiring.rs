@@ -17,7 +17,7 @@ use tenure_core::{EtcdError, name::claim_key};
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
-use super::{Claim, ClaimState, Progress, Release, WHAT, enter::Patience};
+use super::{Claim, ClaimState, Held, Progress, WHAT, enter::Patience};
 use crate::{
     client::Queue,
     error::{Error, ErrorKind, LossReason, Result},
@@ -336,38 +336,9 @@ impl Claim {
     }
 
     /// Takes the keys out of etcd, in the background.
-    fn withdraw(self: &Arc<Self>) {
+    pub(super) fn withdraw(self: &Arc<Self>) {
         if self.is_left_over() {
             self.session().give_back(&self.life, Arc::clone(self) as Arc<dyn Holding>);
         }
-    }
-}
-
-/// A claim that is held. Dropped, it is given back in the background.
-pub(crate) struct Held {
-    claim: Arc<Claim>,
-    /// From the grant to the end of this.
-    span: tracing::Span,
-}
-
-impl Held {
-    fn new(claim: Arc<Claim>) -> Self {
-        let span = tracing::debug_span!(parent: None, "hold", fence = %claim.fence());
-        Self { claim, span }
-    }
-
-    pub(crate) fn claim(&self) -> &Arc<Claim> {
-        &self.claim
-    }
-
-    pub(crate) async fn release(self) -> Result<Release> {
-        let span = tracing::debug_span!(parent: &self.span, "release");
-        self.claim.release().instrument(span).await
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.claim.withdraw();
     }
 }

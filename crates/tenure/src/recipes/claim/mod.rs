@@ -4,6 +4,7 @@
 mod acquiring;
 mod enter;
 mod fenced;
+mod held;
 mod leave;
 mod persist;
 mod progress;
@@ -22,10 +23,10 @@ use bytes::Bytes;
 use futures::future::{self, BoxFuture, Either};
 use tenure_core::{EtcdError, Fence, Moment, Revision};
 
-pub(crate) use self::acquiring::Held;
 use self::progress::Progress;
 pub use self::{
     acquiring::{Acquire, Acquiring},
+    held::Held,
     leave::Release,
     stage::ClaimState,
 };

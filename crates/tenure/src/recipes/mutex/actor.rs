@@ -57,7 +57,7 @@ impl MutexActor {
 
     /// Why it cannot be asked for.
     fn busy(&self) -> Option<Error> {
-        let held = self.held.as_ref().is_some_and(MutexGuard::is_held);
+        let held = self.held.as_ref().is_some_and(|guard| guard.is_held());
         let waits = self.waiting.as_ref().is_some_and(|give_up| !give_up.is_closed());
         let rule = match (held, waits) {
             (true, _) => "this actor has it already",

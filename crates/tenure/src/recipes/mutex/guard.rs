@@ -1,17 +1,14 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Deref};
 
 use bytes::Bytes;
-use futures::Stream;
-use tenure_core::{Fence, Moment};
+use tenure_core::Fence;
 
 use crate::{
-    client::Client,
-    error::{LossReason, Result},
-    ops::{Txn, Via},
-    recipes::claim::{ClaimState, Held, Release},
+    error::Result,
+    recipes::claim::{Held, Release},
 };
 
-/// The lock is ours, until this says that it is not.
+/// The lock is ours, until this says that it is not: [`Held`] has what all guards can.
 ///
 /// # Dropping
 ///
@@ -38,50 +35,6 @@ impl MutexGuard {
         self.fence().key
     }
 
-    /// Whether the lock is held now, as far as a clock can tell. No I/O.
-    pub fn is_held(&self) -> bool {
-        self.held.claim().loss().is_none()
-    }
-
-    /// When the lock will be lost if no further renewal is answered, on
-    /// [`Client::clock`](crate::Client::clock); in the past once it is lost.
-    pub fn deadline(&self) -> Moment {
-        self.held.claim().deadline()
-    }
-
-    /// How it stands now.
-    pub fn state(&self) -> ClaimState {
-        let claim = self.held.claim();
-        claim.progress().state(claim.client().now())
-    }
-
-    /// How it stands from now on: the present state first, then each change.
-    pub fn states(&self) -> impl Stream<Item = ClaimState> + Send + Unpin + 'static {
-        let claim = self.held.claim();
-        Arc::clone(claim.progress()).states(claim.client().clone())
-    }
-
-    /// Resolves when the lock is lost, with the reason. Cancel safe.
-    ///
-    /// Late by a second at most after the machine was asleep; by nothing otherwise.
-    pub async fn lost(&self) -> LossReason {
-        self.held.claim().lost().await
-    }
-
-    /// The key space, for the holder alone: a client whose writes etcd refuses once the lock is
-    /// lost, with [`ErrorKind::Lost`](crate::ErrorKind::Lost). Reads are not held to it.
-    ///
-    /// It may outlive the guard; its writes are refused then. It keeps the session alive.
-    pub fn kv(&self) -> Client {
-        self.held.claim().fenced()
-    }
-
-    /// A transaction that is done only while the lock is held, if it writes anything. See
-    /// [`kv`](Self::kv).
-    pub fn txn(&self) -> Txn<Via> {
-        self.kv().txn()
-    }
-
     /// Releases the lock, and waits until etcd says so.
     ///
     /// Cancel safe: dropped, it goes on in the background.
@@ -92,6 +45,14 @@ impl MutexGuard {
     /// live; then the lock is [`AlreadyLost`](Release::AlreadyLost).
     pub async fn release(self) -> Result<Release> {
         self.held.release().await
+    }
+}
+
+impl Deref for MutexGuard {
+    type Target = Held;
+
+    fn deref(&self) -> &Held {
+        &self.held
     }
 }
 

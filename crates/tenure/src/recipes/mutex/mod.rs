@@ -47,7 +47,7 @@ use crate::{
 ///
 /// A guard ends, by this process's own clock, before its lease can expire in etcd. What no clock
 /// covers (a process that is stopped between looking and writing, an administrator who deletes the
-/// key) is for the [fence](MutexGuard::fence): writes through [`MutexGuard::kv`] carry it, and
+/// key) is for the [fence](MutexGuard::fence): writes through [`Held::kv`](crate::Held::kv) carry it, and
 /// other resources can ask a [`FenceGate`](crate::FenceGate).
 ///
 /// # Keys
@@ -104,7 +104,7 @@ impl Mutex {
     }
 
     /// Takes the lock if nobody has it or waits for it; `None` otherwise. Leaves nothing behind
-    /// then. Errors are those of [`acquire`](Self::acquire).
+    /// then. Errors and cancel safety are those of [`acquire`](Self::acquire).
     pub fn try_acquire(&self) -> Acquire<Option<MutexGuard>> {
         Acquire::trying(&self.session, self.queues(), |held| Ok(held.map(MutexGuard::new)))
     }

@@ -1,14 +1,12 @@
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{collections::HashSet, fmt, ops::Deref, sync::Arc};
 
-use futures::Stream;
-use tenure_core::{Fence, Moment};
+use tenure_core::Fence;
 
 use super::name;
 use crate::{
-    client::{Client, Queue},
-    error::{Error, LossReason, Result},
-    ops::{Txn, Via},
-    recipes::claim::{Acquire, ClaimState, Held, Release},
+    client::Queue,
+    error::{Error, Result},
+    recipes::claim::{Acquire, Held, Release},
     session::Session,
 };
 
@@ -52,7 +50,8 @@ impl MultiMutex {
         &self.session
     }
 
-    /// Takes all of them if nobody has any, or waits for any; `None` otherwise.
+    /// Takes all of them if nobody has any, or waits for any; `None` otherwise, and nothing is left
+    /// behind then. Errors and cancel safety are those of [`acquire`](Self::acquire).
     pub fn try_acquire(&self) -> Acquire<Option<MultiGuard>> {
         Acquire::trying(&self.session, self.queues.clone(), |held| {
             Ok(held.map(|held| MultiGuard { held }))
@@ -90,7 +89,8 @@ impl fmt::Debug for MultiMutex {
     }
 }
 
-/// All the locks are ours, until this says that they are not. Losing one is losing all.
+/// All the locks are ours, until this says that they are not: losing one is losing all. [`Held`] has
+/// what all guards can.
 ///
 /// # Dropping
 ///
@@ -106,45 +106,6 @@ impl MultiGuard {
         self.held.claim().fences().collect()
     }
 
-    /// Whether the locks are held now, as far as a clock can tell. No I/O.
-    pub fn is_held(&self) -> bool {
-        self.held.claim().loss().is_none()
-    }
-
-    /// As [`MutexGuard::deadline`](super::MutexGuard::deadline).
-    pub fn deadline(&self) -> Moment {
-        self.held.claim().deadline()
-    }
-
-    /// How it stands now.
-    pub fn state(&self) -> ClaimState {
-        let claim = self.held.claim();
-        claim.progress().state(claim.client().now())
-    }
-
-    /// How it stands from now on: the present state first, then each change.
-    pub fn states(&self) -> impl Stream<Item = ClaimState> + Send + Unpin + 'static {
-        let claim = self.held.claim();
-        Arc::clone(claim.progress()).states(claim.client().clone())
-    }
-
-    /// Resolves when one of the locks is lost, with the reason. Cancel safe.
-    pub async fn lost(&self) -> LossReason {
-        self.held.claim().lost().await
-    }
-
-    /// The key space, for the holder of all the locks alone; see
-    /// [`MutexGuard::kv`](super::MutexGuard::kv).
-    pub fn kv(&self) -> Client {
-        self.held.claim().fenced()
-    }
-
-    /// A transaction that is done only while all the locks are held, if it writes anything. The
-    /// proof takes two of etcd's 128 compares for each lock.
-    pub fn txn(&self) -> Txn<Via> {
-        self.kv().txn()
-    }
-
     /// Releases all of them at once; see [`MutexGuard::release`](super::MutexGuard::release).
     ///
     /// # Errors
@@ -152,6 +113,14 @@ impl MultiGuard {
     /// Those of [`MutexGuard::release`](super::MutexGuard::release).
     pub async fn release(self) -> Result<Release> {
         self.held.release().await
+    }
+}
+
+impl Deref for MultiGuard {
+    type Target = Held;
+
+    fn deref(&self) -> &Held {
+        &self.held
     }
 }
 
