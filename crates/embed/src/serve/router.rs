@@ -1,0 +1,224 @@
+use std::sync::{Arc, Weak};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt;
+use tenure::{
+    Code as TenureCode,
+    wire::{
+        etcdserverpb::{
+            auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer,
+            lease_server::LeaseServer, maintenance_server::MaintenanceServer,
+            watch_server::WatchServer,
+        },
+        v3electionpb::election_server::ElectionServer,
+        v3lockpb::lock_server::LockServer,
+    },
+};
+use tokio::time::Instant;
+use tonic::{Code, Status, body::Body};
+use tonic_health::pb::health_server::HealthServer;
+use tower_service::Service;
+
+use super::connections::Cut;
+use crate::{
+    embedded::Shared,
+    hurt::Harm,
+    node::Node,
+    services::Services,
+    tap::{Recorded, revision_of},
+};
+
+/// Finds the service that a request is for.
+pub(crate) struct Router {
+    node: Arc<Node>,
+    kv: KvServer<Services>,
+    watch: WatchServer<Services>,
+    lease: LeaseServer<Services>,
+    cluster: ClusterServer<Services>,
+    maintenance: MaintenanceServer<Services>,
+    auth: AuthServer<Services>,
+    lock: LockServer<Services>,
+    election: ElectionServer<Services>,
+    health: HealthServer<tonic_health::server::HealthService>,
+}
+
+impl Router {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        let services = Arc::new(Services(Arc::clone(&node)));
+        let most = node.settings().max_message();
+        let each = || Arc::clone(&services);
+        // etcd's health service says so too, whatever the quorum.
+        let reporter = tonic_health::server::HealthReporter::new();
+        let health = tonic_health::server::HealthService::from_health_reporter(reporter);
+        Self {
+            kv: KvServer::from_arc(each()).max_decoding_message_size(most),
+            watch: WatchServer::from_arc(each()).max_decoding_message_size(most),
+            lease: LeaseServer::from_arc(each()).max_decoding_message_size(most),
+            cluster: ClusterServer::from_arc(each()).max_decoding_message_size(most),
+            maintenance: MaintenanceServer::from_arc(each()).max_decoding_message_size(most),
+            auth: AuthServer::from_arc(each()).max_decoding_message_size(most),
+            lock: LockServer::from_arc(each()).max_decoding_message_size(most),
+            election: ElectionServer::from_arc(each()).max_decoding_message_size(most),
+            health: HealthServer::new(health),
+            node,
+        }
+    }
+
+    pub(crate) fn node(&self) -> Arc<Node> {
+        Arc::clone(&self.node)
+    }
+
+    /// Answers a request, if nobody wants it to go wrong.
+    pub(crate) async fn answer<B>(
+        &self,
+        shared: Weak<Shared>,
+        cut: Cut,
+        request: Request<B>,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        let Some(shared) = shared.upgrade() else {
+            return Status::from(crate::refusal::STOPPED).into_http();
+        };
+        shared.counts.count(request.uri().path());
+        let harm = shared.faults.strike(request.uri().path());
+        match &harm {
+            Some(Harm::Delay(time)) => tokio::time::sleep(*time).await,
+            Some(Harm::Refuse(code, text)) => {
+                return Status::new(Code::from(*code as i32), text).into_http();
+            }
+            Some(Harm::LoseRequest) => {
+                cut.now();
+                return std::future::pending().await;
+            }
+            Some(Harm::Ignore) => return std::future::pending().await,
+            Some(Harm::LoseAnswer | Harm::Silence) | None => {}
+        }
+        let streams = is_stream(request.uri().path());
+        let answer = if !streams && shared.taps.are_open() {
+            self.recorded(&shared, request).await
+        } else {
+            self.route(request).await
+        };
+        match harm {
+            Some(Harm::LoseAnswer) => {
+                cut.now();
+                std::future::pending().await
+            }
+            Some(Harm::Silence) => std::future::pending().await,
+            _ if streams => answer.map(|body| shared.streams.expose(body)),
+            _ => answer,
+        }
+    }
+
+    async fn route<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        let path = request.uri().path();
+        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+        let unknown_method = format!("unknown method {method} for service {service}");
+        let unknown_service = format!("unknown service {service}");
+        let answer = match service {
+            "etcdserverpb.KV" => self.kv.clone().call(request).await,
+            "etcdserverpb.Watch" => self.watch.clone().call(request).await,
+            "etcdserverpb.Lease" => self.lease.clone().call(request).await,
+            "etcdserverpb.Cluster" => self.cluster.clone().call(request).await,
+            "etcdserverpb.Maintenance" => self.maintenance.clone().call(request).await,
+            "etcdserverpb.Auth" => self.auth.clone().call(request).await,
+            "v3lockpb.Lock" => self.lock.clone().call(request).await,
+            "v3electionpb.Election" => self.election.clone().call(request).await,
+            "grpc.health.v1.Health" => self.health.clone().call(request).await,
+            _ => return Status::unimplemented(unknown_service).into_http(),
+        };
+        let Ok(answer) = answer;
+        as_etcd_says(answer, unknown_method)
+    }
+
+    /// Keeps what is asked and answered.
+    async fn recorded<B>(&self, shared: &Shared, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        let (at, begun) = (shared.taps.since_start(), Instant::now());
+        let path = request.uri().path().to_owned();
+        let (head, body) = request.into_parts();
+        let Ok(body) = body.collect().await else {
+            return Status::cancelled("the request broke off").into_http();
+        };
+        let body = body.to_bytes();
+        let full = http_body_util::Full::new(body.clone());
+        let (head, answer) = self.route(Request::from_parts(head, full)).await.into_parts();
+        let (answer, trailers) = match answer.collect().await {
+            Ok(collected) => {
+                let trailers = collected.trailers().cloned();
+                (collected.to_bytes(), trailers)
+            }
+            Err(status) => return status.into_http(),
+        };
+        let message = unframed(answer.clone());
+        let said = match status_of(trailers.as_ref().unwrap_or(&head.headers)) {
+            Some(status) => Some(Err(status)),
+            None => message.clone().map(Ok),
+        };
+        shared.taps.record(&Recorded {
+            path,
+            request: unframed(body).unwrap_or_default(),
+            revision: message.and_then(revision_of),
+            answer: said,
+            at,
+            took: begun.elapsed(),
+        });
+        let frames = [
+            Some(Ok(http_body::Frame::data(answer))),
+            trailers.map(|trailers| Ok::<_, Status>(http_body::Frame::trailers(trailers))),
+        ];
+        let stream = futures::stream::iter(frames.into_iter().flatten());
+        Response::from_parts(head, Body::new(http_body_util::StreamBody::new(stream)))
+    }
+}
+
+fn is_stream(path: &str) -> bool {
+    matches!(
+        path,
+        "/etcdserverpb.Watch/Watch"
+            | "/etcdserverpb.Lease/LeaseKeepAlive"
+            | "/v3electionpb.Election/Observe"
+    )
+}
+
+/// tonic's own refusals, as etcd's gRPC has them.
+fn as_etcd_says(answer: Response<Body>, unknown_method: String) -> Response<Body> {
+    let Some((code, text)) = status_of(answer.headers()) else { return answer };
+    match code {
+        TenureCode::Unimplemented if text.is_empty() => {
+            Status::unimplemented(unknown_method).into_http()
+        }
+        // A message above the limit.
+        TenureCode::OutOfRange if !text.starts_with("etcdserver:") => {
+            Status::resource_exhausted(text).into_http()
+        }
+        _ => answer,
+    }
+}
+
+/// The code and the text of a status that is no success.
+fn status_of(headers: &HeaderMap) -> Option<(TenureCode, String)> {
+    let status = Status::from_header_map(headers)?;
+    let code = crate::refusal::plain(status.code());
+    (code != TenureCode::Ok).then(|| (code, status.message().to_owned()))
+}
+
+/// The message in a gRPC frame.
+fn unframed(mut body: Bytes) -> Option<Bytes> {
+    if body.len() < 5 {
+        return None;
+    }
+    body.advance(5);
+    Some(body)
+}
