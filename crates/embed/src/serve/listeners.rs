@@ -7,7 +7,9 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpSocket},
-    task::JoinHandle, time::sleep};
+    task::JoinHandle,
+    time::sleep,
+};
 
 use super::connections::serve;
 use crate::embedded::Shared;

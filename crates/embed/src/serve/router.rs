@@ -119,10 +119,8 @@ impl Router {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
-        let path = request.uri().path();
-        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
-        let unknown_method = format!("unknown method {method} for service {service}");
-        let unknown_service = format!("unknown service {service}");
+        let uri = request.uri().clone();
+        let (service, method) = parts(uri.path());
         let answer = match service {
             "etcdserverpb.KV" => self.kv.clone().call(request).await,
             "etcdserverpb.Watch" => self.watch.clone().call(request).await,
@@ -133,10 +131,10 @@ impl Router {
             "v3lockpb.Lock" => self.lock.clone().call(request).await,
             "v3electionpb.Election" => self.election.clone().call(request).await,
             "grpc.health.v1.Health" => self.health.clone().call(request).await,
-            _ => return Status::unimplemented(unknown_service).into_http(),
+            _ => return Status::unimplemented(format!("unknown service {service}")).into_http(),
         };
         let Ok(answer) = answer;
-        as_etcd_says(answer, unknown_method)
+        as_etcd_says(answer, service, method)
     }
 
     /// Keeps what is asked and answered.
@@ -183,6 +181,11 @@ impl Router {
     }
 }
 
+/// The service and the method of a path.
+fn parts(path: &str) -> (&str, &str) {
+    path.trim_start_matches('/').split_once('/').unwrap_or((path, ""))
+}
+
 fn is_stream(path: &str) -> bool {
     matches!(
         path,
@@ -193,11 +196,12 @@ fn is_stream(path: &str) -> bool {
 }
 
 /// tonic's own refusals, as etcd's gRPC has them.
-fn as_etcd_says(answer: Response<Body>, unknown_method: String) -> Response<Body> {
+fn as_etcd_says(answer: Response<Body>, service: &str, method: &str) -> Response<Body> {
     let Some((code, text)) = status_of(answer.headers()) else { return answer };
     match code {
         TenureCode::Unimplemented if text.is_empty() => {
-            Status::unimplemented(unknown_method).into_http()
+            let text = format!("unknown method {method} for service {service}");
+            Status::unimplemented(text).into_http()
         }
         // A message above the limit.
         TenureCode::OutOfRange if !text.starts_with("etcdserver:") => {
