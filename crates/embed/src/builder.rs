@@ -12,7 +12,7 @@ use crate::{Embedded, settings::Settings};
 pub struct Builder {
     pub(crate) settings: Settings,
     pub(crate) listen: Vec<SocketAddr>,
-    pub(crate) in_process: bool,
+    in_process: bool,
     remote: bool,
 }
 

@@ -1,11 +1,6 @@
 //! etcd's command line: what of it means something here, and what does not.
 
-use std::{
-    error::Error,
-    fmt,
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::{error::Error, fmt, net::SocketAddr, time::Duration};
 
 use crate::Builder;
 
@@ -117,15 +112,14 @@ const IDLE: &[&str] = &[
     "wal-dir",
 ];
 
-/// Where etcd listens unless it is told where.
-const PORT: u16 = 2379;
-
 /// A command line written for etcd, read for an [`Embedded`](crate::Embedded).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EtcdFlags {
     /// The server that it asks for, as far as this one can be it.
     pub builder: Builder,
+    /// Whether it says where to listen, with `--listen-client-urls`.
+    pub listens: bool,
     /// `--log-level`: `debug`, `info`, `warn`, `error`, `panic` or `fatal`.
     pub log_level: Option<String>,
     /// The flags that have no effect here, with their dashes.
@@ -146,7 +140,7 @@ impl Error for FlagError {}
 
 impl EtcdFlags {
     /// Reads etcd's flags on top of what `builder` says, in both spellings: `--flag value` and
-    /// `--flag=value`. As etcd, it listens on port 2379 if neither says where.
+    /// `--flag=value`.
     ///
     /// ```
     /// use tenure_embed::{Embedded, EtcdFlags};
@@ -165,7 +159,8 @@ impl EtcdFlags {
         builder: Builder,
         line: impl IntoIterator<Item = T>,
     ) -> Result<Self, FlagError> {
-        let mut flags = Self { builder, log_level: None, without_effect: Vec::new() };
+        let mut flags =
+            Self { builder, listens: false, log_level: None, without_effect: Vec::new() };
         let mut words = line.into_iter().map(Into::into);
         while let Some(word) = words.next() {
             let named = word.strip_prefix("--").or_else(|| word.strip_prefix('-'));
@@ -184,9 +179,6 @@ impl EtcdFlags {
             let value = value.ok_or_else(|| FlagError(format!("--{name} needs a value")))?;
             flags.take(name, &value)?;
         }
-        if flags.builder.listen.is_empty() && !flags.builder.in_process {
-            flags.builder = flags.builder.listen((Ipv4Addr::LOCALHOST, PORT).into());
-        }
         Ok(flags)
     }
 
@@ -194,7 +186,10 @@ impl EtcdFlags {
         let builder = self.builder.clone();
         self.builder = match name {
             "name" => builder.name(value),
-            "listen-client-urls" => listen(builder, name, value)?,
+            "listen-client-urls" => {
+                self.listens = true;
+                listen(builder, name, value)?
+            }
             "advertise-client-urls" => builder.advertise(value.split(',').map(str::trim)),
             "max-txn-ops" => builder.max_txn_ops(number(name, value)?),
             "max-request-bytes" => builder.max_request_bytes(number(name, value)?),
@@ -337,15 +332,7 @@ mod tests {
         let flags = read(&["--listen-client-urls", "http://localhost:1,http://[::1]:2"]).unwrap();
         let listen = flags.builder.listen;
         assert_eq!(listen, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
-    }
-
-    #[test]
-    fn without_a_word_of_where_it_listens_where_etcd_does() {
-        assert_eq!(read(&[]).unwrap().builder.listen, ["127.0.0.1:2379".parse().unwrap()]);
-        let told = Embedded::builder().listen("127.0.0.1:1".parse().unwrap());
-        let read = |builder| EtcdFlags::read(builder, ["--name=x"]).unwrap().builder.listen;
-        assert_eq!(read(told), ["127.0.0.1:1".parse().unwrap()]);
-        assert_eq!(read(Embedded::builder().in_process()), []);
+        assert!(flags.listens && !read(&["--name=x"]).unwrap().listens);
     }
 
     #[test]

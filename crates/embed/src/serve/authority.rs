@@ -1,9 +1,9 @@
 //! Requests whose authority is none.
 //!
-//! etcd's Go client names whole URLs where HTTP/2 wants a host and a port: up to 3.4
-//! `http://127.0.0.1:2379` (for calls to one member), in 3.5.0 `#initially=[...]`. h2 takes that
-//! for a broken request, before anybody is asked. Nothing here is found by it, so as it comes in
-//! it is made the header `host`, of which h2 expects nothing.
+//! etcd's Go client names URLs where HTTP/2 wants a host and a port: up to 3.4
+//! `http://127.0.0.1:2379` (in calls to one member), in 3.5.0 `#initially=[...]`. h2 refuses such
+//! requests before anybody is asked. Nothing is found by it here, so as it comes in it is made the
+//! header `host`, of which h2 expects nothing.
 
 use std::{
     io,
@@ -14,203 +14,273 @@ use std::{
 use tenure::Io;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// In HPACK: `:authority` and a value, to be remembered; and `host`. They are as long, and what is
-/// remembered of `host` is shorter, so that nothing is forgotten that the client still knows.
+/// In HPACK: `:authority` with a value, to be remembered; and `host`. They are as long, and what is
+/// remembered of `host` takes less room, so that nothing is forgotten that the client still knows.
 const AUTHORITY: u8 = 0x41;
 const HOST: u8 = 0x66;
+/// Method, scheme and path. Only an authority may follow them, and then the headers, of which it
+/// can be the first. That is where Go has it.
+const FIELDS_BEFORE: u8 = 3;
 
 const PREFACE: usize = 24;
 const HEAD: usize = 9;
 const HEADERS: u8 = 1;
-const PADDED: u8 = 0x08;
-const PRIORITY: u8 = 0x20;
-/// Method, scheme and path. What may follow them is an authority, and then no more of its kind, so
-/// that a header may be there, too. That is where Go has it.
-const FIELDS_BEFORE: u8 = 3;
+/// Padding and priority, which Go does not send.
+const EXTRAS: u8 = 0x28;
+/// A longer string begins no request of Go's.
+const LONG: u32 = 21;
 
-/// A connection that says `host` for `:authority`, where that comes last.
+/// A connection on which a client may name any authority, if it names it last.
 pub(crate) struct AnyAuthority<T> {
     io: T,
     /// None once it is clear that the client has it elsewhere.
-    scan: Option<Scan>,
+    scan: Option<At>,
 }
 
 impl<T> AnyAuthority<T> {
     pub(crate) fn new(io: T) -> Self {
-        Self { io, scan: Some(Scan { at: At::Skipping(PREFACE) }) }
+        Self { io, scan: Some(At::Skipping(PREFACE)) }
     }
 }
 
-struct Scan {
-    at: At,
-}
-
+/// Where in what the client sends.
 enum At {
     /// Among so many bytes that say nothing of it.
     Skipping(usize),
     /// In the head of a frame, of which so many bytes have come.
     Head([u8; HEAD], usize),
-    /// In the first fields of a request.
-    Fields(Fields),
+    /// In the first fields of a request, with so many bytes of the frame left.
+    Fields(Fields, usize),
 }
 
+#[derive(Default)]
 struct Fields {
-    /// What is left of the frame.
-    left: usize,
-    /// What is left of padding, priority or a string.
-    skip: usize,
-    /// How many strings the field has that have not begun.
-    strings: u8,
-    /// How many fields are complete.
     complete: u8,
+    /// How many strings the present field has that have not begun.
+    strings: u8,
     step: Step,
 }
 
+#[derive(Clone, Copy, Default)]
 enum Step {
+    #[default]
     Field,
-    /// In the index of a name or a field, or a number that is not for us.
+    /// In an index of several bytes.
     Index,
     Length,
-    /// In a length of several bytes, with what it comes to so far, and the next bits' place.
+    /// In a length of several bytes: what it comes to so far, and the place of the next bits.
     LongLength(usize, u32),
+    /// In a string of which so many bytes are left.
+    Text(usize),
 }
 
-/// What a byte among the fields decides.
-enum Found {
+/// What a byte among the fields shows.
+#[derive(PartialEq)]
+enum Seen {
     Nothing,
-    /// There is no more to see in this request.
-    Renamed,
+    /// All of this request that matters has passed.
+    Enough,
+    /// The client's requests need no change.
     Elsewhere,
 }
 
-impl Scan {
-    /// Renames it among the next bytes of the stream. False: there will be none to rename.
-    fn pass(&mut self, mut bytes: &mut [u8]) -> bool {
-        while !bytes.is_empty() {
-            let taken = match &mut self.at {
-                At::Skipping(left) => {
-                    let taken = bytes.len().min(*left);
-                    *left -= taken;
-                    if *left == 0 {
-                        self.at = At::Head([0; HEAD], 0);
-                    }
-                    taken
+impl At {
+    /// After the last byte of something.
+    fn then(left: usize) -> Self {
+        if left == 0 { Self::Head([0; HEAD], 0) } else { Self::Skipping(left) }
+    }
+
+    /// After the head of a frame; none if Go does not send such frames.
+    fn after(head: [u8; HEAD]) -> Option<Self> {
+        let [high, middle, low, kind, flags, ..] = head;
+        let left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        match kind {
+            HEADERS if flags & EXTRAS != 0 => None,
+            HEADERS if left > 0 => Some(Self::Fields(Fields::default(), left)),
+            _ => Some(Self::then(left)),
+        }
+    }
+
+    /// Reads on, and renames what is to be renamed; none if nothing ever will.
+    fn pass(mut self, mut bytes: &mut [u8]) -> Option<Self> {
+        while let Some(byte) = bytes.first_mut() {
+            let mut taken = 1;
+            self = match self {
+                Self::Skipping(left) => {
+                    taken = left.min(bytes.len());
+                    Self::then(left - taken)
                 }
-                At::Head(head, seen) => {
-                    head[*seen] = bytes[0];
-                    *seen += 1;
-                    if *seen == HEAD {
-                        self.at = after(head);
-                    }
-                    1
+                Self::Head(mut head, seen) => {
+                    head[seen] = *byte;
+                    if seen + 1 == HEAD { Self::after(head)? } else { Self::Head(head, seen + 1) }
                 }
-                At::Fields(fields) => {
-                    let found = fields.byte(&mut bytes[0]);
-                    fields.left -= 1;
-                    match found {
-                        Found::Elsewhere => return false,
-                        Found::Renamed => self.at = skipping(fields.left),
-                        Found::Nothing if fields.left == 0 => self.at = skipping(0),
-                        Found::Nothing => {}
-                    }
-                    1
-                }
+                Self::Fields(mut fields, left) => match fields.pass(byte) {
+                    Seen::Elsewhere => return None,
+                    Seen::Nothing if left > 1 => Self::Fields(fields, left - 1),
+                    Seen::Nothing | Seen::Enough => Self::then(left - 1),
+                },
             };
             bytes = &mut bytes[taken..];
         }
-        true
+        Some(self)
     }
-}
-
-/// What follows the head of a frame.
-fn after(head: &[u8; HEAD]) -> At {
-    let [high, middle, low, kind, flags, ..] = *head;
-    let left = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-    if kind != HEADERS || left == 0 {
-        return skipping(left);
-    }
-    let padding = usize::from(flags & PADDED != 0);
-    let priority = if flags & PRIORITY != 0 { 5 } else { 0 };
-    let skip = padding + priority;
-    At::Fields(Fields { left, skip, strings: 0, complete: 0, step: Step::Field })
-}
-
-fn skipping(left: usize) -> At {
-    if left == 0 { At::Head([0; HEAD], 0) } else { At::Skipping(left) }
 }
 
 impl Fields {
-    fn byte(&mut self, byte: &mut u8) -> Found {
-        if self.skip > 0 {
-            self.skip -= 1;
-            if self.skip == 0 {
-                self.next();
-            }
-            return self.found();
-        }
+    fn pass(&mut self, byte: &mut u8) -> Seen {
+        let (bits, more) = (usize::from(*byte & 0x7f), *byte & 0x80 != 0);
         match self.step {
-            Step::Field => return self.field(byte),
-            Step::Index if *byte & 0x80 != 0 => {}
-            Step::Index => self.next(),
-            Step::Length => match usize::from(*byte & 0x7f) {
-                0x7f => self.step = Step::LongLength(0x7f, 0),
-                length => self.string(length),
-            },
-            Step::LongLength(length, shift) => {
-                if shift > 21 {
-                    return Found::Elsewhere;
-                }
-                let length = length + (usize::from(*byte & 0x7f) << shift);
-                match *byte & 0x80 {
-                    0 => self.string(length),
-                    _ => self.step = Step::LongLength(length, shift + 7),
-                }
+            Step::Field if *byte == AUTHORITY && self.complete == FIELDS_BEFORE => {
+                *byte = HOST;
+                return Seen::Enough;
             }
+            Step::Field => {
+                let (mask, strings) = match *byte {
+                    AUTHORITY | 0x20..0x40 => return Seen::Elsewhere,
+                    0x80.. => (0x7f, 0),
+                    0x40..0x80 => (0x3f, 1),
+                    _ => (0x0f, 1),
+                };
+                let index = *byte & mask;
+                // A name without an index is a string, too.
+                self.strings = if index == 0 { 2 * strings } else { strings };
+                if index == mask { self.step = Step::Index } else { self.part() }
+            }
+            Step::Index if more => {}
+            Step::Index => self.part(),
+            Step::Length if bits == 0x7f => self.step = Step::LongLength(bits, 0),
+            Step::Length => self.text(bits),
+            Step::LongLength(_, LONG..) => return Seen::Elsewhere,
+            Step::LongLength(length, shift) if more => {
+                self.step = Step::LongLength(length + (bits << shift), shift + 7);
+            }
+            Step::LongLength(length, shift) => self.text(length + (bits << shift)),
+            Step::Text(left) => self.text(left - 1),
         }
-        self.found()
+        if self.complete > FIELDS_BEFORE { Seen::Enough } else { Seen::Nothing }
     }
 
-    /// The first byte of a field.
-    fn field(&mut self, byte: &mut u8) -> Found {
-        if *byte == AUTHORITY {
-            if self.complete != FIELDS_BEFORE {
-                return Found::Elsewhere;
-            }
-            *byte = HOST;
-            return Found::Renamed;
+    /// So much of a string is to come.
+    fn text(&mut self, left: usize) {
+        if left == 0 { self.part() } else { self.step = Step::Text(left) }
+    }
+
+    /// The next part of the field, or the next field.
+    fn part(&mut self) {
+        if self.strings > 0 {
+            self.strings -= 1;
+            self.step = Step::Length;
+        } else {
+            self.complete += 1;
+            self.step = Step::Field;
         }
-        let (mask, literal) = match *byte {
-            0x80.. => (0x7f, false),
-            0x40..0x80 => (0x3f, true),
-            // How much is remembered; it is no field, but comes before them.
-            0x20..0x40 => (0x1f, false),
-            _ => (0x0f, true),
+    }
+}
+
+impl<T: Io> AsyncRead for AnyAuthority<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let scan = self.scan.take();
+        self.scan = scan.and_then(|at| at.pass(&mut buf.filled_mut()[before..]));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: Io> AsyncWrite for AnyAuthority<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AUTHORITY, At, HOST, PREFACE};
+
+    /// POST and http of the static table, a path, what follows it, and a header.
+    fn request(authority: &[u8]) -> Vec<u8> {
+        let path = [&[0x44, 0x7f, 0x81, 0x01], &[b'/'; 0x7f + 0x81][..]].concat();
+        let path = &path[..];
+        frame(1, &[b"\x83\x86", path, authority, b"\x5f\x05grpc1"].concat())
+    }
+
+    fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, 4, 0, 0, 0, 1], payload].concat()
+    }
+
+    /// What becomes of it in pieces of this length, and whether more may be renamed.
+    fn passed(bytes: &[u8], piece: usize) -> (Vec<u8>, bool) {
+        let mut bytes = bytes.to_vec();
+        let begin = Some(At::Skipping(PREFACE));
+        let at = bytes.chunks_mut(piece).fold(begin, |at, piece| at?.pass(piece));
+        (bytes, at.is_some())
+    }
+
+    #[test]
+    fn an_authority_after_the_path_becomes_a_host_however_it_comes_in() {
+        let literal = b"\x41\x07http://";
+        // Settings, two requests, a message between them: it looks like a request's fields.
+        let message = [&[b'a'; 70][..], &[AUTHORITY; 30]].concat();
+        let sent = |request: &[u8]| {
+            let parts: [&[u8]; 5] =
+                [&[b'P'; PREFACE], &frame(4, &[]), request, &frame(0, &message), request];
+            parts.concat()
         };
-        if mask == 0x1f {
-            self.complete = self.complete.wrapping_sub(1);
-        }
-        let index = *byte & mask;
-        self.strings = u8::from(literal) + u8::from(literal && index == 0);
-        match index == mask {
-            true => self.step = Step::Index,
-            false => self.next(),
-        }
-        self.found()
-    }
-
-    fn string(&mut self, length: usize) {
-        self.skip = length;
-        if length == 0 {
-            self.next();
+        let was = request(literal);
+        let at = was.windows(literal.len()).position(|part| part == literal).unwrap();
+        let mut becomes = was.clone();
+        becomes[at] = HOST;
+        for piece in [1, 2, 7, 64, 10_000] {
+            assert_eq!(passed(&sent(&was), piece), (sent(&becomes), true), "pieces of {piece}");
         }
     }
 
-    /// A part of the field has ended.
-    fn next(&mut self) {
-        unimplemented!()
+    #[test]
+    fn what_the_client_remembers_is_left_alone_and_may_be_said_again() {
+        let remembered = request(b"\xbe");
+        let sent = [&[b'P'; PREFACE][..], &remembered].concat();
+        assert_eq!(passed(&sent, 5), (sent, true));
     }
 
-    fn found(&self) -> Found {
-        Found::Nothing
+    #[test]
+    fn nothing_changes_where_a_path_comes_last_or_go_is_not_speaking() {
+        let others = [
+            b"\x83\x86\x41\x01a\x44\x01/".to_vec(),
+            b"\x41\x01a\x83\x86\x44\x01/".to_vec(),
+            b"\x3f\xe1\x1f\x83\x86\x44\x01/\x41\x01a".to_vec(),
+        ];
+        for fields in others {
+            let sent = [&[b'P'; PREFACE][..], &frame(1, &fields), &request(b"\x41\x01a")].concat();
+            assert_eq!(passed(&sent, 3), (sent, false));
+        }
     }
 }

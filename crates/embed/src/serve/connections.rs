@@ -8,6 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tenure::Io;
 use tokio::sync::watch;
 
+use super::authority::AnyAuthority;
 use crate::embedded::Shared;
 
 /// Much may be under way: a slow link is none of this server's business.
@@ -77,7 +78,7 @@ pub(crate) async fn serve(shared: Weak<Shared>, io: impl Io) {
         .max_local_error_reset_streams(None);
     tokio::select! {
         // How it ended is told to the client, or nobody's business.
-        _ = http.serve_connection(TokioIo::new(io), service) => {}
+        _ = http.serve_connection(TokioIo::new(AnyAuthority::new(io)), service) => {}
         _ = cuts.changed() => {}
         _ = cut_alone.wait_for(|cut| *cut) => {}
     }

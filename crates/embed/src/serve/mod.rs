@@ -1,5 +1,6 @@
 //! Connections: from a port or through a pipe, and what answers on them.
 
+mod authority;
 mod connections;
 mod in_process;
 mod listeners;

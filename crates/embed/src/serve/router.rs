@@ -203,8 +203,11 @@ fn as_etcd_says(answer: Response<Body>, service: &str, method: &str) -> Response
             let text = format!("unknown method {method} for service {service}");
             Status::unimplemented(text).into_http()
         }
-        // A message above the limit.
+        // A message above the limit: tonic names its size, and then the limit.
         TenureCode::OutOfRange if !text.starts_with("etcdserver:") => {
+            let mut sizes = text.split(|c: char| !c.is_ascii_digit()).filter(|it| !it.is_empty());
+            let (size, most) = (sizes.next().unwrap_or("?"), sizes.next().unwrap_or("?"));
+            let text = format!("grpc: received message larger than max ({size} vs. {most})");
             Status::resource_exhausted(text).into_http()
         }
         _ => answer,

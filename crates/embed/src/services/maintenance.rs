@@ -8,8 +8,9 @@ use tonic::{Code, Request, Status, metadata::MetadataValue};
 
 use super::{Answer, Answers, Services};
 use crate::{
-    node::Needs,
+    node::{Needs, State},
     refusal::{self, Refusal},
+    token::Token,
 };
 
 /// The version of etcd that this behaves as, and its own.
@@ -100,7 +101,11 @@ impl Maintenance for Services {
 
     type SnapshotStream = Answers<SnapshotResponse>;
 
-    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Answer<Self::SnapshotStream> {
+    async fn snapshot(&self, request: Request<SnapshotRequest>) -> Answer<Self::SnapshotStream> {
+        let allowed = |state: &mut State, token: &Token, _, now| {
+            state.auth.may_maintain(token.as_deref(), now)
+        };
+        self.serve(request, Needs::Nothing, allowed).await?;
         Err(Status::unimplemented(
             "the embedded server has no file that a snapshot could be of: its data are in memory",
         ))

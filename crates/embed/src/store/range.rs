@@ -95,7 +95,10 @@ struct Order {
 impl Order {
     fn of(request: &RangeRequest) -> Option<Self> {
         let by = request.sort_target();
-        let descending = request.sort_order() == SortOrder::Descend;
+        let descending = match SortOrder::try_from(request.sort_order).ok()? {
+            SortOrder::None | SortOrder::Ascend => false,
+            SortOrder::Descend => true,
+        };
         (descending || by != SortTarget::Key).then_some(Self { by, descending })
     }
 
