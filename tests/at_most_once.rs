@@ -3,23 +3,24 @@
 #[path = "support/fake.rs"]
 #[allow(dead_code, reason = "other test files use the rest")]
 mod fake;
+#[path = "support/start.rs"]
+mod start;
 #[path = "support/unanswered.rs"]
 mod unanswered;
 
 use std::{collections::HashMap, future::IntoFuture, time::Duration};
 
 use fake::{Answer, Fake};
+use start::{behind_a_proxy, cluster, start};
 use tenure::{Client, Compare, Error, ErrorKind, KeyRange, Put};
-use tenure_testkit::{Cluster, Direction, EtcdBinary, Proxy, eventually, on_each_server};
+use tenure_testkit::{
+    Call, Direction, Fault, Proxy, Server, eventually, on_each_etcd, on_each_listener,
+};
 use unanswered::Unanswered;
 
 /// Long for what takes milliseconds: only shows that it ends.
 const PATIENCE: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(500);
-
-async fn one(etcd: &EtcdBinary) -> Cluster {
-    Cluster::builder(etcd).fast(true).start().await.unwrap()
-}
 
 async fn connect(endpoints: impl IntoIterator<Item = impl Into<String>>) -> Client {
     Client::connect(endpoints).await.unwrap()
@@ -37,8 +38,7 @@ struct Told(HashMap<String, Option<Error>>);
 
 impl Told {
     /// Nothing was put twice, what was acknowledged is there, what surely failed is not.
-    async fn check(&self, cluster: &Cluster) {
-        let client = connect(cluster.endpoints()).await;
+    async fn check(&self, client: &Client) {
         let stored = client.get(KeyRange::prefix("put/")).await.unwrap().kvs;
         let stored: HashMap<_, _> =
             stored.iter().map(|kv| (std::str::from_utf8(&kv.key).unwrap(), kv)).collect();
@@ -62,10 +62,8 @@ impl Told {
 
 #[tokio::test]
 async fn no_put_is_applied_twice_on_connections_that_are_cut_anywhere() {
-    on_each_server(async |etcd| {
-        let cluster = one(&etcd).await;
-        let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
-        let client = connect([proxy.endpoint()]).await;
+    on_each_listener(async |server| {
+        let (_server, proxy, client, direct) = behind_a_proxy(&server).await;
         let (mut told, mut random) = (Told::default(), 7);
         for number in 0..300 {
             proxy.cut_after(scramble(&mut random) % 400);
@@ -74,7 +72,7 @@ async fn no_put_is_applied_twice_on_connections_that_are_cut_anywhere() {
             told.0.insert(key, put.await.err());
         }
         proxy.pass();
-        told.check(&cluster).await;
+        told.check(&direct).await;
         let unsure = told.count(|error| error.is_some_and(Error::may_have_been_applied));
         let done = told.count(|error| error.is_none());
         println!("{done} done, {unsure} unsure, of {}", told.0.len());
@@ -85,8 +83,8 @@ async fn no_put_is_applied_twice_on_connections_that_are_cut_anywhere() {
 
 #[tokio::test]
 async fn no_put_is_applied_twice_while_connections_are_reset_all_the_time() {
-    on_each_server(async |etcd| {
-        let cluster = Cluster::builder(&etcd).members(3).fast(true).start().await.unwrap();
+    on_each_etcd(async |etcd| {
+        let (cluster, direct) = cluster(&etcd, 3).await;
         let mut proxies = Vec::new();
         for endpoint in cluster.endpoints() {
             proxies.push(Proxy::start(&endpoint).await.unwrap());
@@ -113,7 +111,7 @@ async fn no_put_is_applied_twice_while_connections_are_reset_all_the_time() {
         })
         .await;
         for writer in writers {
-            writer.await.unwrap().check(&cluster).await;
+            writer.await.unwrap().check(&direct).await;
         }
     })
     .await;
@@ -121,10 +119,8 @@ async fn no_put_is_applied_twice_while_connections_are_reset_all_the_time() {
 
 #[tokio::test]
 async fn ten_puts_of_one_key_on_dropped_connections_make_ten_versions_at_most() {
-    on_each_server(async |etcd| {
-        let cluster = one(&etcd).await;
-        let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
-        let client = connect([proxy.endpoint()]).await;
+    on_each_listener(async |server| {
+        let (_server, proxy, client, _) = behind_a_proxy(&server).await;
         client.put("key", "0").await.unwrap();
         for _ in 0..10 {
             let put = tokio::spawn(client.put("key", "1").into_future());
@@ -145,17 +141,14 @@ async fn ten_puts_of_one_key_on_dropped_connections_make_ten_versions_at_most() 
 
 #[tokio::test]
 async fn a_put_whose_answer_is_lost_is_indeterminate_and_applied_once() {
-    on_each_server(async |etcd| {
-        let cluster = one(&etcd).await;
-        let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
-        let client = connect([proxy.endpoint()]).await;
+    on_each_listener(async |server| {
+        let (_server, proxy, client, direct) = behind_a_proxy(&server).await;
         client.get("key").await.unwrap();
         proxy.blackhole(Direction::ToClient);
         let error = client.put("key", "value").timeout(SHORT).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Indeterminate, "{error:?}");
         assert_eq!(error.endpoint(), Some(&proxy.endpoint()[..]));
         assert!(error.to_string().contains("may or may not be applied"), "{error}");
-        let direct = connect(cluster.endpoints()).await;
         let version = eventually(PATIENCE, "it was applied", async || {
             direct.get("key").await.unwrap().into_kv().map(|kv| kv.version)
         });
@@ -166,16 +159,13 @@ async fn a_put_whose_answer_is_lost_is_indeterminate_and_applied_once() {
 
 #[tokio::test]
 async fn a_txn_that_never_arrives_fails_and_is_not_seen_elsewhere() {
-    on_each_server(async |etcd| {
-        let cluster = one(&etcd).await;
-        let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
-        let client = connect([proxy.endpoint()]).await;
+    on_each_listener(async |server| {
+        let (_server, proxy, client, direct) = behind_a_proxy(&server).await;
         client.get("key").await.unwrap();
         proxy.blackhole(Direction::ToServer);
         let write = client.txn().when([Compare::missing("key")]).and_then([Put::new("key", "1")]);
         let error = write.timeout(SHORT).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Indeterminate, "{error:?}");
-        let direct = connect(cluster.endpoints()).await;
         assert!(direct.get("key").await.unwrap().kv().is_none());
     })
     .await;
@@ -183,16 +173,14 @@ async fn a_txn_that_never_arrives_fails_and_is_not_seen_elsewhere() {
 
 #[tokio::test]
 async fn a_put_whose_connection_is_refused_goes_to_another_member() {
-    on_each_server(async |etcd| {
-        let cluster = one(&etcd).await;
-        let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
+    on_each_listener(async |server| {
+        let (server, proxy, _, direct) = behind_a_proxy(&server).await;
         proxy.refuse();
         for number in 0..20 {
             // A new client each time, for which the dead endpoint is the first.
-            let client = connect([proxy.endpoint(), cluster.endpoints()[0].clone()]).await;
+            let client = connect([proxy.endpoint(), server.endpoint()]).await;
             client.put(format!("put/{number}"), "value").await.unwrap();
         }
-        let direct = connect(cluster.endpoints()).await;
         let stored = direct.get(KeyRange::prefix("put/")).await.unwrap().kvs;
         assert_eq!(stored.len(), 20);
         assert!(stored.iter().all(|kv| kv.version == 1));
@@ -214,10 +202,10 @@ async fn a_put_that_finds_no_connection_surely_failed() {
 
 #[tokio::test]
 async fn a_put_whose_connection_is_not_answered_goes_to_another_member() {
-    on_each_server(async |etcd| {
-        let cluster = one(&etcd).await;
+    on_each_listener(async |server| {
+        let (server, _) = start(&server).await;
         let nowhere = Unanswered::start().await;
-        let client = Client::builder([nowhere.endpoint(), cluster.endpoints()[0].clone()])
+        let client = Client::builder([nowhere.endpoint(), server.endpoint()])
             .connect_timeout(SHORT)
             .connect()
             .await
@@ -226,6 +214,27 @@ async fn a_put_whose_connection_is_not_answered_goes_to_another_member() {
         assert_eq!(client.get("key").await.unwrap().kv().unwrap().version, 1);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_write_is_indeterminate_whether_its_request_or_its_answer_was_lost() {
+    for server in [Server::Embedded, Server::InProcess] {
+        let (server, client) = start(&server).await;
+        let embedded = server.embedded().unwrap();
+        let lost = [(Fault::lose_request(), None), (Fault::lose_answer(), Some(1))];
+        for (fault, version) in lost {
+            let calls = || server.calls(Call::Put);
+            let before = calls().await;
+            let lost = embedded.inject(fault.clone().on(Call::Put).times(1));
+            let error = client.put("key", "value").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Indeterminate, "{error:?}");
+            assert!(lost.is_spent() && calls().await == before + 1, "sent once");
+            // A read in the same place is only asked again.
+            let _lost = embedded.inject(fault.on(Call::Range).times(1));
+            let found = client.get("key").await.unwrap().into_kv();
+            assert_eq!(found.map(|kv| kv.version), version);
+        }
+    }
 }
 
 /// Answers that leave open whether a write was applied.
@@ -249,12 +258,13 @@ async fn a_write_that_arrived_is_never_sent_again_whatever_the_server_says() {
     for answer in UNSURE {
         let server = Fake::start().await;
         server.answer(answer);
-        let client = connect([server.endpoint()]).await;
-        let error = client.put("key", "1").await.unwrap_err();
+        // A new connection for each: on one that was just lost, the next might not arrive.
+        let client = async || connect([server.endpoint()]).await;
+        let error = client().await.put("key", "1").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Indeterminate, "{answer:?}: {error:?}");
-        let error = client.delete("key").await.unwrap_err();
+        let error = client().await.delete("key").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Indeterminate, "{answer:?}: {error:?}");
-        let txn = client.txn().and_then([Put::new("key", "1")]);
+        let txn = client().await.txn().and_then([Put::new("key", "1")]);
         let error = txn.await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Indeterminate, "{answer:?}: {error:?}");
         for method in ["Put", "DeleteRange", "Txn"] {
@@ -297,27 +307,27 @@ async fn a_write_that_etcd_refuses_surely_failed_and_is_not_sent_again() {
 
 #[tokio::test]
 async fn a_stream_that_the_server_refused_unseen_is_sent_again() {
-    on_each_server(async |etcd| {
-        let cluster = one(&etcd).await;
-        let server = Fake::start().await;
-        server.answer(Answer::Reset(h2::Reason::REFUSED_STREAM));
-        let client = connect([server.endpoint(), cluster.endpoints()[0].clone()]).await;
+    on_each_listener(async |server| {
+        let (server, _) = start(&server).await;
+        let refuses = Fake::start().await;
+        refuses.answer(Answer::Reset(h2::Reason::REFUSED_STREAM));
+        let client = connect([refuses.endpoint(), server.endpoint()]).await;
         client.put("key", "value").await.unwrap();
-        assert_eq!(server.requests("Put"), 1);
+        assert_eq!(refuses.requests("Put"), 1);
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_read_goes_on_where_a_write_must_not() {
-    on_each_server(async |etcd| {
-        let cluster = one(&etcd).await;
+    on_each_listener(async |server| {
+        let (server, _) = start(&server).await;
         for answer in UNSURE.into_iter().filter(may_pass) {
-            let server = Fake::start().await;
-            server.answer(answer);
-            let client = connect([server.endpoint(), cluster.endpoints()[0].clone()]).await;
+            let unsure = Fake::start().await;
+            unsure.answer(answer);
+            let client = connect([unsure.endpoint(), server.endpoint()]).await;
             client.get("key").await.unwrap_or_else(|error| panic!("{answer:?}: {error:?}"));
-            assert_eq!(server.requests("Range"), 1, "{answer:?}");
+            assert_eq!(unsure.requests("Range"), 1, "{answer:?}");
         }
     })
     .await;

@@ -8,78 +8,54 @@ use tenure::{
     Client, Compare, Error, ErrorKind, EtcdError, Get, KeyRange, LeaseState, Op, Put, Result,
     WatchStream,
 };
-use tenure_testkit::{Cluster, EtcdBinary, Proxy, TestCerts, eventually, on_each_server};
+use tenure_testkit::{
+    Call, EtcdBinary, Proxy, Server, TestCerts, TestServer, eventually, on_each_etcd,
+    on_each_listener, on_each_server,
+};
 use tokio::time::timeout;
 
-/// Bounds what must not hang; far more than it takes.
-const SOON: Duration = Duration::from_secs(20);
-const MINUTE: Duration = Duration::from_secs(60);
+#[path = "support/start.rs"]
+mod start;
+#[path = "support/users.rs"]
+mod users;
+use start::{MINUTE, SOON, start_with};
+use users::{Admin, PASSWORD, connect, enable_auth};
+
 const CALLERS: usize = 32;
 
 /// A server whose tokens live for 2 s after their last use, and which logs their end.
-async fn short_tokens(etcd: &EtcdBinary) -> Cluster {
-    let builder = Cluster::builder(etcd).fast(true).flag("--bcrypt-cost=4");
-    builder.flag("--auth-token-ttl=2").flag("--log-level=info").start().await.unwrap()
+async fn short_tokens(server: &Server) -> TestServer {
+    let flags = ["--bcrypt-cost=4", "--auth-token-ttl=2", "--log-level=info"];
+    start_with(server, &flags).await.0
 }
 
 /// A server whose tokens say for which revision of the auth store they were made, and are refused
 /// after each change of it.
-async fn strict_tokens(etcd: &EtcdBinary) -> (Cluster, TestCerts) {
+async fn strict_tokens(etcd: EtcdBinary) -> (TestServer, TestCerts) {
     let files = TestCerts::new("nobody").unwrap();
     let secret = files.client_key_path();
     let jwt = format!("--auth-token=jwt,priv-key={},sign-method=HS256,ttl=1h", secret.display());
-    let builder = Cluster::builder(etcd).fast(true).flag("--bcrypt-cost=4").flag(jwt);
-    (builder.start().await.unwrap(), files)
-}
-
-async fn ctl(cluster: &Cluster, arguments: &str) {
-    let words: Vec<_> = arguments.split(' ').collect();
-    let output = cluster.etcdctl(&words).await.unwrap();
-    assert!(output.status.success(), "etcdctl {arguments}: {output:?}");
-}
-
-async fn as_root(cluster: &Cluster, arguments: &str) {
-    ctl(cluster, &format!("--user root:pw {arguments}")).await;
-}
-
-/// Users root, who may do everything, and alice, who may do everything below `a/`; all have the
-/// password `pw`.
-async fn enable_auth(cluster: &Cluster) {
-    for step in [
-        "user add root:pw",
-        "role add root",
-        "user grant-role root root",
-        "user add alice:pw",
-        "role add a",
-        "role grant-permission --prefix=true a readwrite a/",
-        "user grant-role alice a",
-        "auth enable",
-    ] {
-        ctl(cluster, step).await;
-    }
-}
-
-async fn connect(cluster: &Cluster, user: &str) -> Client {
-    Client::builder(cluster.endpoints()).user(user, "pw").connect().await.unwrap()
+    let (server, _) = start_with(&Server::Etcd(etcd), &["--bcrypt-cost=4", &jwt]).await;
+    (server, files)
 }
 
 /// How often anybody signed in, or tried to.
-async fn sign_ins(cluster: &Cluster) -> u64 {
-    authenticates(cluster, "started", "").await
-}
-
-async fn authenticates(cluster: &Cluster, what: &str, code: &str) -> u64 {
-    let labels = r#"grpc_method="Authenticate",grpc_service="etcdserverpb.Auth",grpc_type="unary""#;
-    let name = format!("grpc_server_{what}_total{{{code}{labels}}}");
-    let count = cluster.member(0).metric(&name).await;
-    count.unwrap_or_else(|| panic!("no metric {name}")) as u64
+async fn sign_ins(server: &TestServer) -> u64 {
+    server.calls(Call::Authenticate).await
 }
 
 /// Waits until every token that was ever given is dead.
-async fn tokens_expire(cluster: &Cluster) {
-    let given = authenticates(cluster, "handled", r#"grpc_code="OK","#).await;
-    eventually(SOON, "all tokens expire", async || {
-        cluster.member(0).log().matches("deleted a simple token").count() as u64 >= given
+async fn tokens_expire(server: &TestServer) {
+    let expired = "all tokens expire";
+    if let Some(embedded) = server.embedded() {
+        return eventually(SOON, expired, async || embedded.tokens() == 0).await;
+    }
+    let member = server.cluster().expect("it is an etcd").member(0);
+    let labels = r#"grpc_code="OK",grpc_method="Authenticate",grpc_service="etcdserverpb.Auth""#;
+    let metric = format!("grpc_server_handled_total{{{labels},grpc_type=\"unary\"}}");
+    let given = member.metric(&metric).await.expect("it counts them") as usize;
+    eventually(SOON, expired, async || {
+        member.log().matches("deleted a simple token").count() >= given
     })
     .await;
 }
@@ -108,17 +84,17 @@ async fn many_calls(client: &Client) -> Vec<Result<()>> {
 }
 
 /// None of many calls fails, and all of them together sign in once.
-async fn one_refresh_serves_all(cluster: &Cluster, client: &Client) {
-    let before = sign_ins(cluster).await;
+async fn one_refresh_serves_all(server: &TestServer, client: &Client) {
+    let before = sign_ins(server).await;
     for result in many_calls(client).await {
         result.unwrap();
     }
-    assert_eq!(sign_ins(cluster).await - before, 1);
+    assert_eq!(sign_ins(server).await - before, 1);
     // And it serves what comes later.
     for result in many_calls(client).await {
         result.unwrap();
     }
-    assert_eq!(sign_ins(cluster).await - before, 1);
+    assert_eq!(sign_ins(server).await - before, 1);
 }
 
 async fn next(watch: &mut WatchStream) -> Result<Vec<String>> {
@@ -135,21 +111,21 @@ fn denied(error: &Error) {
 
 #[tokio::test]
 async fn a_wrong_user_or_password_is_told_at_once_and_asked_once() {
-    on_each_server(async |etcd| {
-        let cluster = short_tokens(&etcd).await;
-        enable_auth(&cluster).await;
+    on_each_server(async |server| {
+        let server = short_tokens(&server).await;
+        enable_auth(&server).await;
         for (user, password) in [("root", "wrong"), ("nobody", "pw"), ("alice", "PW")] {
-            let before = sign_ins(&cluster).await;
-            let connecting = Client::builder(cluster.endpoints()).user(user, password).connect();
+            let before = sign_ins(&server).await;
+            let connecting = server.connect().user(user, password).connect();
             let error = timeout(Duration::from_secs(5), connecting).await.unwrap().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
             assert_eq!(error.etcd_error(), Some(EtcdError::AuthFailed));
             assert!(!error.is_retryable() && !error.to_string().contains(password), "{error}");
-            assert_eq!(sign_ins(&cluster).await - before, 1);
+            assert_eq!(sign_ins(&server).await - before, 1);
         }
         // Without a user nothing works, and nobody signs in for it.
-        let before = sign_ins(&cluster).await;
-        let anonymous = Client::connect(cluster.endpoints()).await.unwrap();
+        let before = sign_ins(&server).await;
+        let anonymous = server.client().await.unwrap();
         for result in many_calls(&anonymous).await {
             let error = result.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
@@ -160,9 +136,9 @@ async fn a_wrong_user_or_password_is_told_at_once_and_asked_once() {
         // 3.5.1 does not tell the two apart for a watch.
         let kinds = [ErrorKind::Unauthenticated, ErrorKind::PermissionDenied];
         assert!(kinds.contains(&watch.kind()), "{watch}");
-        assert_eq!(sign_ins(&cluster).await, before);
+        assert_eq!(sign_ins(&server).await, before);
 
-        let root = connect(&cluster, "root").await;
+        let root = connect(&server, "root").await;
         root.put("k", "v").await.unwrap();
         assert_eq!(root.count(KeyRange::all()).await.unwrap().count, 1);
     })
@@ -171,21 +147,21 @@ async fn a_wrong_user_or_password_is_told_at_once_and_asked_once() {
 
 #[tokio::test]
 async fn a_password_works_while_auth_is_off_and_when_it_is_enabled_later_and_disabled_again() {
-    on_each_server(async |etcd| {
-        let cluster = short_tokens(&etcd).await;
-        let client = connect(&cluster, "root").await;
+    on_each_server(async |server| {
+        let server = short_tokens(&server).await;
+        let client = connect(&server, "root").await;
         client.put("k", "v").await.unwrap();
         let mut watch = client.watch(KeyRange::prefix("k")).await.unwrap();
         let lease = client.lease_grant(MINUTE).await.unwrap();
         let kept = client.lease_keep_alive(&lease).await.unwrap();
 
-        enable_auth(&cluster).await;
-        one_refresh_serves_all(&cluster, &client).await;
+        enable_auth(&server).await;
+        one_refresh_serves_all(&server, &client).await;
         client.put("k1", "v").await.unwrap();
         assert_eq!(next(&mut watch).await.unwrap(), ["k1"]);
         let mut late = client.watch("k2").await.unwrap();
 
-        as_root(&cluster, "auth disable").await;
+        Admin::root(&server).await.disable_auth().await;
         for result in many_calls(&client).await {
             result.unwrap();
         }
@@ -199,20 +175,20 @@ async fn a_password_works_while_auth_is_off_and_when_it_is_enabled_later_and_dis
 
 #[tokio::test]
 async fn an_expired_token_is_refreshed_once_for_all_callers() {
-    on_each_server(async |etcd| {
-        let cluster = short_tokens(&etcd).await;
-        enable_auth(&cluster).await;
-        let client = connect(&cluster, "alice").await;
+    on_each_server(async |server| {
+        let server = short_tokens(&server).await;
+        enable_auth(&server).await;
+        let client = connect(&server, "alice").await;
         client.put("a/k", "v").await.unwrap();
-        tokens_expire(&cluster).await;
-        one_refresh_serves_all(&cluster, &client).await;
+        tokens_expire(&server).await;
+        one_refresh_serves_all(&server, &client).await;
         // Leases too, which are open to all users.
-        tokens_expire(&cluster).await;
+        tokens_expire(&server).await;
         let lease = client.lease_grant(MINUTE).await.unwrap();
         client.put("a/leased", "v").lease(lease.id).await.unwrap();
-        tokens_expire(&cluster).await;
+        tokens_expire(&server).await;
         client.lease_time_to_live(lease.id).keys().await.unwrap();
-        tokens_expire(&cluster).await;
+        tokens_expire(&server).await;
         client.lease_revoke(lease.id).await.unwrap();
     })
     .await;
@@ -220,14 +196,14 @@ async fn an_expired_token_is_refreshed_once_for_all_callers() {
 
 #[tokio::test]
 async fn a_change_of_the_auth_store_is_met_with_one_refresh_for_all_callers() {
-    on_each_server(async |etcd| {
-        let (cluster, _files) = strict_tokens(&etcd).await;
-        enable_auth(&cluster).await;
-        let client = connect(&cluster, "alice").await;
+    on_each_etcd(async |etcd| {
+        let (server, _files) = strict_tokens(etcd).await;
+        enable_auth(&server).await;
+        let client = connect(&server, "alice").await;
         client.put("a/k", "v").await.unwrap();
         for role in ["one", "two", "three"] {
-            as_root(&cluster, &format!("role add {role}")).await;
-            one_refresh_serves_all(&cluster, &client).await;
+            Admin::root(&server).await.add_role(role).await;
+            one_refresh_serves_all(&server, &client).await;
         }
     })
     .await;
@@ -235,13 +211,13 @@ async fn a_change_of_the_auth_store_is_met_with_one_refresh_for_all_callers() {
 
 #[tokio::test]
 async fn no_call_fails_while_the_auth_store_changes_all_the_time() {
-    on_each_server(async |etcd| {
-        let (cluster, _files) = strict_tokens(&etcd).await;
-        enable_auth(&cluster).await;
-        let client = connect(&cluster, "alice").await;
+    on_each_etcd(async |etcd| {
+        let (server, _files) = strict_tokens(etcd).await;
+        enable_auth(&server).await;
+        let client = connect(&server, "alice").await;
         let changing = async {
             for n in 0..8 {
-                as_root(&cluster, &format!("role add role{n}")).await;
+                Admin::root(&server).await.add_role(&format!("role{n}")).await;
             }
         };
         let mut changing = std::pin::pin!(changing);
@@ -259,26 +235,26 @@ async fn no_call_fails_while_the_auth_store_changes_all_the_time() {
 
 #[tokio::test]
 async fn callers_whose_password_is_no_longer_right_ask_once() {
-    on_each_server(async |etcd| {
-        let cluster = short_tokens(&etcd).await;
-        enable_auth(&cluster).await;
-        let client = connect(&cluster, "alice").await;
+    on_each_server(async |server| {
+        let server = short_tokens(&server).await;
+        enable_auth(&server).await;
+        let client = connect(&server, "alice").await;
         client.put("a/k", "v").await.unwrap();
-        as_root(&cluster, "user delete alice").await;
-        let before = sign_ins(&cluster).await;
+        Admin::root(&server).await.delete_user("alice").await;
+        let before = sign_ins(&server).await;
         for result in many_calls(&client).await {
             let error = result.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
             assert!(!error.may_have_been_applied() && !error.is_retryable(), "{error}");
         }
         // The answer holds for a second; on a slow machine the calls may take longer than that.
-        let asked = sign_ins(&cluster).await - before;
+        let asked = sign_ins(&server).await - before;
         assert!((1..=3).contains(&asked), "asked {asked} times");
 
         // Once she is back, the same client works again.
-        for step in ["user add alice:pw", "user grant-role alice a"] {
-            as_root(&cluster, step).await;
-        }
+        let admin = Admin::root(&server).await;
+        admin.add_user("alice").await;
+        admin.grant_role("alice", "a").await;
         eventually(SOON, "alice is served", async || client.put("a/k", "w").await.is_ok()).await;
     })
     .await;
@@ -286,26 +262,28 @@ async fn callers_whose_password_is_no_longer_right_ask_once() {
 
 #[tokio::test]
 async fn a_watch_and_a_keep_alive_live_on_while_their_token_dies() {
-    on_each_server(async |etcd| {
-        let cluster = short_tokens(&etcd).await;
-        enable_auth(&cluster).await;
-        let (root, client) = (connect(&cluster, "root").await, connect(&cluster, "alice").await);
+    on_each_server(async |server| {
+        let server = short_tokens(&server).await;
+        enable_auth(&server).await;
+        let (root, client) = (connect(&server, "root").await, connect(&server, "alice").await);
         let mut old = client.watch(KeyRange::prefix("a/")).await.unwrap();
-        let lease = client.lease_grant(Duration::from_secs(3)).await.unwrap();
+        // Renewed every 5 s: where renewals use a token, as in later versions of 3.5, it dies
+        // between them.
+        let lease = client.lease_grant(Duration::from_secs(15)).await.unwrap();
         let kept = client.lease_keep_alive(&lease).await.unwrap();
-        tokens_expire(&cluster).await;
+        tokens_expire(&server).await;
         root.put("a/1", "").await.unwrap();
         assert_eq!(next(&mut old).await.unwrap(), ["a/1"]);
 
         // A new watch needs a new token; it joins the old one without harm.
-        tokens_expire(&cluster).await;
-        let before = sign_ins(&cluster).await;
+        tokens_expire(&server).await;
+        let before = sign_ins(&server).await;
         let mut new = client.watch("a/2").await.unwrap();
-        assert_eq!(sign_ins(&cluster).await - before, 1);
+        assert_eq!(sign_ins(&server).await - before, 1);
         root.put("a/2", "").await.unwrap();
         assert_eq!(next(&mut old).await.unwrap(), ["a/2"]);
         assert_eq!(next(&mut new).await.unwrap(), ["a/2"]);
-        // So does a lease: renewed for longer than it lives, with whatever token.
+        // So does a lease.
         let deadline = kept.deadline();
         eventually(SOON, "it is renewed", async || kept.deadline() > deadline).await;
         assert_eq!(kept.state(), LeaseState::Healthy);
@@ -317,14 +295,14 @@ async fn a_watch_and_a_keep_alive_live_on_while_their_token_dies() {
 
 #[tokio::test]
 async fn the_first_watch_of_a_client_whose_token_died_is_accepted() {
-    on_each_server(async |etcd| {
-        let cluster = short_tokens(&etcd).await;
-        enable_auth(&cluster).await;
-        let client = connect(&cluster, "alice").await;
-        tokens_expire(&cluster).await;
-        let before = sign_ins(&cluster).await;
+    on_each_server(async |server| {
+        let server = short_tokens(&server).await;
+        enable_auth(&server).await;
+        let client = connect(&server, "alice").await;
+        tokens_expire(&server).await;
+        let before = sign_ins(&server).await;
         let mut watch = client.watch("a/k").await.unwrap();
-        assert_eq!(sign_ins(&cluster).await - before, 1);
+        assert_eq!(sign_ins(&server).await - before, 1);
         client.put("a/k", "v").await.unwrap();
         assert_eq!(next(&mut watch).await.unwrap(), ["a/k"]);
     })
@@ -333,18 +311,18 @@ async fn the_first_watch_of_a_client_whose_token_died_is_accepted() {
 
 #[tokio::test]
 async fn a_watch_whose_connection_broke_after_its_token_died_is_resumed() {
-    on_each_server(async |etcd| {
-        let cluster = short_tokens(&etcd).await;
-        enable_auth(&cluster).await;
-        let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
-        let builder = Client::builder([proxy.endpoint()]).user("alice", "pw");
+    on_each_listener(async |server| {
+        let server = short_tokens(&server).await;
+        enable_auth(&server).await;
+        let proxy = Proxy::start(&server.endpoint()).await.unwrap();
+        let builder = Client::builder([proxy.endpoint()]).user("alice", PASSWORD);
         let client = builder.connect().await.unwrap();
         let mut watch = client.watch(KeyRange::prefix("a/")).await.unwrap();
         let lease = client.lease_grant(MINUTE).await.unwrap();
         let kept = client.lease_keep_alive(&lease).await.unwrap();
-        tokens_expire(&cluster).await;
+        tokens_expire(&server).await;
         proxy.reset();
-        let root = connect(&cluster, "root").await;
+        let root = connect(&server, "root").await;
         root.put("a/1", "").await.unwrap();
         assert_eq!(next(&mut watch).await.unwrap(), ["a/1"]);
         assert_eq!(client.lease_keep_alive_once(lease.id).await.unwrap(), MINUTE);
@@ -355,12 +333,12 @@ async fn a_watch_whose_connection_broke_after_its_token_died_is_resumed() {
 
 #[tokio::test]
 async fn a_watch_after_a_change_of_the_auth_store_is_accepted() {
-    on_each_server(async |etcd| {
-        let (cluster, _files) = strict_tokens(&etcd).await;
-        enable_auth(&cluster).await;
-        let client = connect(&cluster, "alice").await;
+    on_each_etcd(async |etcd| {
+        let (server, _files) = strict_tokens(etcd).await;
+        enable_auth(&server).await;
+        let client = connect(&server, "alice").await;
         let mut old = client.watch("a/old").await.unwrap();
-        as_root(&cluster, "role add other").await;
+        Admin::root(&server).await.add_role("other").await;
         let mut new = client.watch("a/new").await.unwrap();
         client.txn().and_then(["a/old", "a/new"].map(|key| Put::new(key, ""))).await.unwrap();
         assert_eq!(next(&mut old).await.unwrap(), ["a/old"]);
@@ -371,15 +349,15 @@ async fn a_watch_after_a_change_of_the_auth_store_is_accepted() {
 
 #[tokio::test]
 async fn a_watch_that_is_denied_ends_so_and_leaves_its_siblings_alone() {
-    on_each_server(async |etcd| {
-        let cluster = short_tokens(&etcd).await;
-        enable_auth(&cluster).await;
-        let client = connect(&cluster, "alice").await;
+    on_each_server(async |server| {
+        let server = short_tokens(&server).await;
+        enable_auth(&server).await;
+        let client = connect(&server, "alice").await;
         let mut siblings = [
             client.watch("a/k").await.unwrap(),
             client.watch(KeyRange::prefix("a/")).await.unwrap(),
         ];
-        let before = sign_ins(&cluster).await;
+        let before = sign_ins(&server).await;
         let forbidden = [KeyRange::key("b"), KeyRange::all(), KeyRange::prefix("b/")];
         for range in forbidden.clone() {
             let refused = timeout(SOON, client.watch(range).into_future()).await.unwrap();
@@ -389,12 +367,12 @@ async fn a_watch_that_is_denied_ends_so_and_leaves_its_siblings_alone() {
                 assert_eq!(next(watch).await.unwrap(), ["a/k"]);
             }
         }
-        let asked = sign_ins(&cluster).await - before;
+        let asked = sign_ins(&server).await - before;
         // Each may have been a dead token; nobody can tell before trying a fresh one.
         assert!(asked <= 2 * forbidden.len() as u64, "asked {asked} times");
 
         // Also with a token that is dead indeed.
-        tokens_expire(&cluster).await;
+        tokens_expire(&server).await;
         let (refused, accepted) = tokio::join!(
             timeout(SOON, client.watch("b").into_future()),
             timeout(SOON, client.watch("a/late").into_future()),
@@ -410,13 +388,13 @@ async fn a_watch_that_is_denied_ends_so_and_leaves_its_siblings_alone() {
 
 #[tokio::test]
 async fn what_a_user_may_not_do_is_denied_wherever_it_is_hidden() {
-    on_each_server(async |etcd| {
-        let cluster = short_tokens(&etcd).await;
-        enable_auth(&cluster).await;
-        let root = connect(&cluster, "root").await;
+    on_each_server(async |server| {
+        let server = short_tokens(&server).await;
+        enable_auth(&server).await;
+        let root = connect(&server, "root").await;
         let start = root.put("b", "v").await.unwrap().header.revision;
-        let client = connect(&cluster, "alice").await;
-        let before = sign_ins(&cluster).await;
+        let client = connect(&server, "alice").await;
+        let before = sign_ins(&server).await;
         let (get, put): (Op, Op) = (Get::new("b").into(), Put::new("b", "w").into());
         let mine = || Op::from(Put::new("a/k", "v"));
         for error in [
@@ -432,10 +410,10 @@ async fn what_a_user_may_not_do_is_denied_wherever_it_is_hidden() {
             denied(&error);
             assert!(!error.may_have_been_applied() && !error.is_retryable(), "{error}");
         }
-        assert_eq!(sign_ins(&cluster).await, before, "a denial is no reason to sign in");
+        assert_eq!(sign_ins(&server).await, before, "a denial is no reason to sign in");
         // Changes of the auth store were none of the keys'.
         assert_eq!(root.get("b").await.unwrap().header.revision, start);
-        as_root(&cluster, "role grant-permission a read b").await;
+        Admin::root(&server).await.permit_to_read("a", "b").await;
         assert_eq!(client.get("b").await.unwrap().kv().unwrap().value, "v");
     })
     .await;

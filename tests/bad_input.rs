@@ -16,15 +16,17 @@ use http::{HeaderMap, HeaderValue, Response};
 use tenure::{
     Client, Compare, Count, Delete, Error, ErrorKind, Get, KeyRange, Op, Put, Result, Txn,
 };
-use tenure_testkit::{Cluster, Proxy, eventually, on_each_server};
+use tenure_testkit::{Proxy, eventually, on_each_server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
     time::timeout,
 };
 
-/// Bounds what must not hang; far more than it takes.
-const SOON: Duration = Duration::from_secs(20);
+#[path = "support/start.rs"]
+mod start;
+use start::{SOON, start};
+
 /// For calls that are tried again until their time is up.
 const SHORT: Duration = Duration::from_millis(700);
 
@@ -122,9 +124,8 @@ async fn a_call_that_cannot_be_is_refused_before_anything_is_sent() {
 
 #[tokio::test]
 async fn a_span_that_can_hold_no_key_is_not_taken_for_all_keys() {
-    on_each_server(async |etcd| {
-        let cluster = Cluster::builder(&etcd).fast(true).start().await.unwrap();
-        let client = Client::connect(cluster.endpoints()).await.unwrap();
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         client.put("k", "v").await.unwrap();
         // From the lowest key to the lowest key: etcd writes "all keys" the same way.
         let nothing = || KeyRange::span("", "\0");

@@ -39,7 +39,7 @@ use std::{
 
 use futures::join;
 use tenure::{Client, KeyRange, Revision};
-use tenure_testkit::{Cluster, EtcdBinary, on_each_server};
+use tenure_testkit::{Cluster, EtcdBinary, on_each_etcd};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::{
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         println!("test {TEST} ...");
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         // A panic ends the program, and so fails the test.
-        runtime.expect("a runtime can be made").block_on(on_each_server(campaign));
+        runtime.expect("a runtime can be made").block_on(on_each_etcd(campaign));
         println!("test {TEST} ... ok");
     }
     println!("\ntest result: ok. {} passed; 0 failed\n", u8::from(wanted));

@@ -15,7 +15,9 @@ use tenure::{
     Txn,
     actor::{self, Execute},
 };
-use tenure_testkit::{Cluster, Direction, EtcdBinary, Proxy, eventually, find_servers};
+use tenure_testkit::{
+    Direction, Proxy, Server, TestServer, eventually, on_each_listener, on_each_server,
+};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::RwLock,
@@ -23,9 +25,9 @@ use tokio::{
     time::timeout,
 };
 
-/// Bounds what must not hang; far more than it takes.
-const SOON: Duration = Duration::from_secs(20);
-const MINUTE: Duration = Duration::from_secs(60);
+#[path = "support/start.rs"]
+mod start;
+use start::{MINUTE, SOON};
 
 /// Written by the tests that count threads: no other test may have a client meanwhile.
 static THREADS: RwLock<()> = RwLock::const_new(());
@@ -34,19 +36,19 @@ fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Runs `test` on each server, without a runtime around it: the clusters have their own.
-fn without_a_runtime(test: impl Fn(&Cluster)) {
-    let servers = find_servers().unwrap();
-    for etcd in servers {
-        println!("on {etcd}:");
+/// Runs `test` on each server, without a runtime around it: the servers have their own.
+fn without_a_runtime(test: impl Fn(&TestServer)) {
+    for server in Server::all().unwrap() {
+        println!("on {server}:");
         let keeper = Runtime::new().unwrap();
         let _clients = keeper.block_on(THREADS.read());
-        test(&keeper.block_on(start(&etcd)));
+        test(&keeper.block_on(start(&server)));
     }
 }
 
-async fn start(etcd: &EtcdBinary) -> Cluster {
-    Cluster::builder(etcd).fast(true).start().await.unwrap()
+/// Without a client, which would have a thread.
+async fn start(server: &Server) -> TestServer {
+    TestServer::builder(server).fast(true).start().await.unwrap()
 }
 
 async fn put_and_get(client: &Client, key: &'static str) {
@@ -167,9 +169,9 @@ async fn nothing_prints_a_password_a_token_or_a_value() {
 
 #[test]
 fn a_client_outlives_the_runtime_it_was_made_on() {
-    without_a_runtime(|cluster| {
+    without_a_runtime(|server| {
         let first = current_thread();
-        let client = first.block_on(Client::connect(cluster.endpoints())).unwrap();
+        let client = first.block_on(server.client()).unwrap();
         first.block_on(put_and_get(&client, "first"));
         let mut watch = first.block_on(client.watch("third").into_future()).unwrap();
         let lease = first.block_on(client.lease_grant(MINUTE).into_future()).unwrap();
@@ -191,8 +193,8 @@ fn a_client_outlives_the_runtime_it_was_made_on() {
 
 #[test]
 fn a_client_works_without_any_runtime() {
-    without_a_runtime(|cluster| {
-        let client = block_on(Client::connect(cluster.endpoints())).unwrap();
+    without_a_runtime(|server| {
+        let client = block_on(server.client()).unwrap();
         block_on(async {
             let mut watch = client.watch("k").await.unwrap();
             put_and_get(&client, "k").await;
@@ -201,8 +203,8 @@ fn a_client_works_without_any_runtime() {
             let kept = client.lease_keep_alive(lease.id).await.unwrap();
             assert!(kept.is_held());
             // A timer runs too: nobody answers here.
-            client.set_endpoints(["127.0.0.1:9"]).await.unwrap();
-            let late = client.get("k").timeout(Duration::from_millis(300)).await.unwrap_err();
+            let nobodys = Client::connect(["127.0.0.1:9"]).await.unwrap();
+            let late = nobodys.get("k").timeout(Duration::from_millis(300)).await.unwrap_err();
             assert!(matches!(late.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{late}");
             client.close().await;
             assert_eq!(client.get("k").await.unwrap_err().kind(), ErrorKind::Closed);
@@ -212,9 +214,9 @@ fn a_client_works_without_any_runtime() {
 
 #[test]
 fn many_threads_may_use_one_client_at_once() {
-    without_a_runtime(|cluster| {
+    without_a_runtime(|server| {
         let runtime = Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
-        let client = runtime.block_on(Client::connect(cluster.endpoints())).unwrap();
+        let client = runtime.block_on(server.client()).unwrap();
         runtime.block_on(async {
             let calls = (0..64).map(|n| {
                 let client = client.clone();
@@ -231,8 +233,8 @@ fn many_threads_may_use_one_client_at_once() {
 
 #[test]
 fn a_local_client_lives_on_the_callers_local_set() {
-    without_a_runtime(|cluster| {
-        let builder = Client::builder(cluster.endpoints()).local().clock(Clock::boot());
+    without_a_runtime(|server| {
+        let builder = server.connect().local().clock(Clock::boot());
         current_thread().block_on(LocalSet::new().run_until(async {
             let client = builder.connect().await.unwrap();
             let mut watch = client.watch("k").await.unwrap();
@@ -252,8 +254,8 @@ fn a_local_client_lives_on_the_callers_local_set() {
 
 #[test]
 fn a_client_lives_on_the_callers_arbiter_and_says_so_where_there_is_none() {
-    without_a_runtime(|cluster| {
-        let builder = || Client::builder(cluster.endpoints()).current_arbiter();
+    without_a_runtime(|server| {
+        let builder = || server.connect().current_arbiter();
         actix::System::new().block_on(async {
             let client = builder().connect().await.unwrap();
             put_and_get(&client, "k").await;
@@ -275,9 +277,9 @@ fn a_client_lives_on_the_callers_arbiter_and_says_so_where_there_is_none() {
 #[tokio::test]
 async fn the_kv_actor_does_what_the_handle_does() {
     let _clients = THREADS.read().await;
-    tenure_testkit::on_each_server(async |etcd| {
-        let cluster = start(&etcd).await;
-        let client = Client::connect(cluster.endpoints()).await.unwrap();
+    on_each_server(async |server| {
+        let server = start(&server).await;
+        let client = server.client().await.unwrap();
         let kv = actor::kv(&client);
         let put = kv.send(Execute::new(Put::new("k", "v"))).await.unwrap().unwrap();
         let revision = put.into_put().unwrap().header.revision;
@@ -299,9 +301,9 @@ async fn the_kv_actor_does_what_the_handle_does() {
 #[tokio::test]
 async fn closing_ends_calls_in_flight_watches_and_keep_alives() {
     let _clients = THREADS.read().await;
-    tenure_testkit::on_each_server(async |etcd| {
-        let cluster = start(&etcd).await;
-        let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
+    on_each_listener(async |server| {
+        let server = start(&server).await;
+        let proxy = Proxy::start(&server.endpoint()).await.unwrap();
         let client = Client::connect([proxy.endpoint()]).await.unwrap();
         let mut watch = client.watch("k").await.unwrap();
         let mut opening = client.watch("l").open();
@@ -345,9 +347,9 @@ async fn closing_ends_calls_in_flight_watches_and_keep_alives() {
 #[tokio::test]
 async fn a_closed_client_refuses_every_call_at_once_and_may_be_closed_again() {
     let _clients = THREADS.read().await;
-    tenure_testkit::on_each_server(async |etcd| {
-        let cluster = start(&etcd).await;
-        let client = Client::connect(cluster.endpoints()).await.unwrap();
+    on_each_server(async |server| {
+        let server = start(&server).await;
+        let client = server.client().await.unwrap();
         put_and_get(&client, "k").await;
         let lease = client.lease_grant(MINUTE).await.unwrap();
         let clone = client.clone();
@@ -367,7 +369,7 @@ async fn a_closed_client_refuses_every_call_at_once_and_may_be_closed_again() {
                 client.lease_keep_alive(&lease).await.map(drop).unwrap_err(),
                 client.lease_keep_alive_once(lease.id).await.map(drop).unwrap_err(),
                 client.sync().await.unwrap_err(),
-                client.set_endpoints(cluster.endpoints()).await.unwrap_err(),
+                client.set_endpoints(["127.0.0.1:2379"]).await.unwrap_err(),
             ] {
                 assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
                 assert!(!error.is_retryable() && !error.may_have_been_applied(), "{error}");
@@ -377,7 +379,7 @@ async fn a_closed_client_refuses_every_call_at_once_and_may_be_closed_again() {
         };
         timeout(SOON, calls).await.expect("nothing of a closed client hangs");
         // Nothing was written, and others go on.
-        let other = Client::connect(cluster.endpoints()).await.unwrap();
+        let other = server.client().await.unwrap();
         assert_eq!(other.get("k").await.unwrap().kv().unwrap().version, 1);
     })
     .await;
@@ -399,10 +401,10 @@ async fn threads_are(count: usize) {
 async fn the_thread_ends_with_the_last_handle_whatever_that_is() {
     let _no_other_clients = THREADS.write().await;
     threads_are(0).await;
-    tenure_testkit::on_each_server(async |etcd| {
-        let cluster = start(&etcd).await;
+    on_each_server(async |server| {
+        let server = start(&server).await;
         let connect = async || {
-            let client = Client::connect(cluster.endpoints()).await.unwrap();
+            let client = server.client().await.unwrap();
             assert_eq!(threads(), 1);
             client
         };
@@ -417,7 +419,7 @@ async fn the_thread_ends_with_the_last_handle_whatever_that_is() {
         let client = connect().await;
         let mut watch = client.watch("k").await.unwrap();
         drop(client);
-        let other = Client::connect(cluster.endpoints()).await.unwrap();
+        let other = server.client().await.unwrap();
         other.put("k", "w").await.unwrap();
         assert_eq!(watch.try_next().await.unwrap().unwrap().events().len(), 1);
         drop(other);
@@ -456,9 +458,9 @@ async fn the_thread_ends_with_the_last_handle_whatever_that_is() {
 async fn the_thread_ends_although_a_call_was_dropped_in_the_middle() {
     let _no_other_clients = THREADS.write().await;
     threads_are(0).await;
-    tenure_testkit::on_each_server(async |etcd| {
-        let cluster = start(&etcd).await;
-        let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
+    on_each_listener(async |server| {
+        let server = start(&server).await;
+        let proxy = Proxy::start(&server.endpoint()).await.unwrap();
         let client = Client::connect([proxy.endpoint()]).await.unwrap();
         put_and_get(&client, "k").await;
         proxy.blackhole(Direction::ToClient);

@@ -1,4 +1,4 @@
-//! The key space on real etcd: what is written, read, counted, deleted and compacted; the limits;
+//! The key space: what is written, read, counted, deleted and compacted; the limits;
 //! and what a call does while members die, restart, or cannot answer.
 
 use std::{fmt::Debug, time::Duration};
@@ -9,23 +9,16 @@ use tenure::{
     Client, Count, Delete, ErrorKind, EtcdError, Get, KeepValue, KeyRange, LeaseId, Order, Put,
     Result, Revision, SortBy, Txn,
 };
-use tenure_testkit::{Cluster, EtcdBinary, Proxy, eventually, on_each_server};
+use tenure_testkit::{
+    Cluster, EtcdBinary, TestServer, eventually, on_each_etcd, on_each_listener, on_each_server,
+};
 use tokio::{net::TcpSocket, time::timeout};
 
-/// Bounds what must not hang; far more than it takes.
-const SOON: Duration = Duration::from_secs(20);
-const MINUTE: Duration = Duration::from_secs(60);
+#[path = "support/start.rs"]
+mod start;
+use start::{MINUTE, SOON, behind_a_proxy, cluster, start, start_with};
+
 const MIB: usize = 1024 * 1024;
-
-async fn one(etcd: &EtcdBinary) -> (Cluster, Client) {
-    let cluster = Cluster::builder(etcd).fast(true).start().await.unwrap();
-    let client = Client::connect(cluster.endpoints()).await.unwrap();
-    (cluster, client)
-}
-
-async fn with_flag(etcd: &EtcdBinary, flag: &str) -> Cluster {
-    Cluster::builder(etcd).fast(true).flag(flag).start().await.unwrap()
-}
 
 #[track_caller]
 fn refused<T: Debug>(result: Result<T>, why: EtcdError) {
@@ -39,8 +32,8 @@ async fn keys(client: &Client, range: KeyRange) -> Vec<Bytes> {
 
 #[tokio::test]
 async fn a_put_stores_its_value_and_its_lease_and_moves_version_and_revision() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let lease = client.lease_grant(MINUTE).await.unwrap().id;
         let first = client.put("color", "green").await.unwrap();
         assert_eq!((first.header.revision, first.prev_kv), (Revision(2), None));
@@ -64,8 +57,8 @@ async fn a_put_stores_its_value_and_its_lease_and_moves_version_and_revision() {
 
 #[tokio::test]
 async fn a_put_keeps_the_value_or_the_lease_when_told_so() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let lease = client.lease_grant(MINUTE).await.unwrap().id;
         // Alone, and in a txn, which is checked elsewhere on the server.
         let in_txn = async |put: Put| client.txn().and_then([put]).await;
@@ -93,8 +86,8 @@ async fn a_put_keeps_the_value_or_the_lease_when_told_so() {
 
 #[tokio::test]
 async fn a_put_with_a_lease_that_nobody_granted_is_refused_and_writes_nothing() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let nobodys = LeaseId::new(4711).unwrap();
         let put = Put::new("k", "v").lease(nobodys);
         refused(client.execute(put.clone()).await, EtcdError::LeaseNotFound);
@@ -170,8 +163,8 @@ async fn a_read_answers_with_the_keys_limits_orders_and_filters_that_were_asked_
         (all().min_mod_revision(6.into()).limit(1), "c", true, 6),
         (all().serializable(), everything, false, 6),
     ];
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         fill(&client).await;
         for (get, keys, more, count) in table.clone() {
             let answer = client.execute(get.clone()).await.unwrap().into_get().unwrap();
@@ -190,8 +183,8 @@ async fn a_read_answers_with_the_keys_limits_orders_and_filters_that_were_asked_
 
 #[tokio::test]
 async fn keys_come_without_values_and_a_count_without_keys() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         fill(&client).await;
         let bare = client.get("c").keys_only().await.unwrap().into_kv().unwrap();
         assert_eq!((bare.value, bare.version), (Bytes::new(), 3));
@@ -223,8 +216,8 @@ async fn a_delete_takes_exactly_the_keys_of_its_range() {
         (R::all(), "fo foo foo/a fop"),
     ];
     const SET: [&str; 4] = ["fo", "foo", "foo/a", "fop"];
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         for (range, deleted) in table.clone() {
             let puts = SET.map(|key| Put::new(key, key));
             let before = client.txn().and_then(puts).await.unwrap().header.revision;
@@ -247,8 +240,8 @@ async fn a_delete_takes_exactly_the_keys_of_its_range() {
 
 #[tokio::test]
 async fn a_put_is_one_revision_and_its_deletion_the_next() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         assert_eq!(client.put("foo", "").await.unwrap().header.revision, Revision(2));
         assert_eq!(client.delete("foo").await.unwrap().header.revision, Revision(3));
         assert_eq!(client.get("foo").await.unwrap().kv(), None);
@@ -263,8 +256,8 @@ async fn a_put_is_one_revision_and_its_deletion_the_next() {
 
 #[tokio::test]
 async fn what_is_compacted_can_neither_be_compacted_read_nor_watched_again() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         fill(&client).await;
         refused(client.compact(1000.into()).await, EtcdError::FutureRevision);
         assert_eq!(client.compact(7.into()).await.unwrap().header.revision, Revision(9));
@@ -289,8 +282,8 @@ async fn what_is_compacted_can_neither_be_compacted_read_nor_watched_again() {
 
 #[tokio::test]
 async fn the_current_revision_can_be_compacted_and_is_still_read() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         fill(&client).await;
         client.compact(9.into()).physical().await.unwrap();
         assert_eq!(keys(&client, KeyRange::span("a", "d")).await, ["a", "b", "c"]);
@@ -304,13 +297,12 @@ async fn the_current_revision_can_be_compacted_and_is_still_read() {
 
 #[tokio::test]
 async fn a_request_is_bounded_by_the_clients_limit_and_by_the_servers() {
-    on_each_server(async |etcd| {
-        let small = with_flag(&etcd, "--max-request-bytes=1048576").await;
-        let large = with_flag(&etcd, "--max-request-bytes=10485760").await;
+    on_each_server(async |server| {
+        let (small, _) = start_with(&server, &["--max-request-bytes=1048576"]).await;
+        let (large, _) = start_with(&server, &["--max-request-bytes=10485760"]).await;
         let value = |size| Bytes::from(vec![b'v'; size]);
-        let client = async |cluster: &Cluster, limit| {
-            let builder = Client::builder(cluster.endpoints()).max_send_bytes(limit);
-            builder.connect().await.unwrap()
+        let client = async |server: &TestServer, limit| {
+            server.connect().max_send_bytes(limit).connect().await.unwrap()
         };
         // The client's own limit: nothing is sent.
         let strict = client(&large, MIB).await;
@@ -336,8 +328,8 @@ async fn a_request_is_bounded_by_the_clients_limit_and_by_the_servers() {
 
 #[tokio::test]
 async fn a_value_above_etcds_default_limit_is_refused_by_etcd() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let value = Bytes::from(vec![0; 3 * MIB / 2 + 1]);
         refused(client.put("k", value.clone()).await, EtcdError::RequestTooLarge);
         let txn = client.txn().and_then([Put::new("k", value)]).await;
@@ -348,9 +340,8 @@ async fn a_value_above_etcds_default_limit_is_refused_by_etcd() {
 
 #[tokio::test]
 async fn a_full_database_refuses_writes_and_still_reads_and_deletes() {
-    on_each_server(async |etcd| {
-        let cluster = with_flag(&etcd, "--quota-backend-bytes=2097152").await;
-        let client = Client::connect(cluster.endpoints()).await.unwrap();
+    on_each_server(async |server| {
+        let (_server, client) = start_with(&server, &["--quota-backend-bytes=2097152"]).await;
         let value = Bytes::from(vec![0; MIB / 8]);
         let mut keys = (0..).map(|n| format!("k{n}"));
         let refusal = eventually(SOON, "2 MiB are full", async || {
@@ -369,8 +360,8 @@ async fn a_full_database_refuses_writes_and_still_reads_and_deletes() {
 
 #[tokio::test]
 async fn a_read_that_began_while_the_only_member_was_dead_is_answered_after_its_restart() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = one(&etcd).await;
+    on_each_etcd(async |etcd| {
+        let (cluster, client) = cluster(&etcd, 1).await;
         client.put("k", "v").await.unwrap();
         cluster.kill(0).unwrap();
         // The read is polled first.
@@ -385,8 +376,8 @@ async fn a_read_that_began_while_the_only_member_was_dead_is_answered_after_its_
 
 #[tokio::test]
 async fn a_put_to_a_dead_member_fails_for_sure_and_a_later_read_waits_for_the_restart() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = one(&etcd).await;
+    on_each_etcd(async |etcd| {
+        let (cluster, client) = cluster(&etcd, 1).await;
         cluster.kill(0).unwrap();
         let put = client.put("k", "v").timeout(Duration::from_millis(300)).await.unwrap_err();
         assert_eq!(put.kind(), ErrorKind::Unavailable, "{put}");
@@ -400,8 +391,8 @@ async fn a_put_to_a_dead_member_fails_for_sure_and_a_later_read_waits_for_the_re
 
 #[tokio::test]
 async fn a_client_of_a_dead_member_fails_its_calls_and_closes_without_hanging() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = one(&etcd).await;
+    on_each_etcd(async |etcd| {
+        let (cluster, client) = cluster(&etcd, 1).await;
         client.put("k", "v").await.unwrap();
         cluster.stop(0).await.unwrap();
         let calls = async {
@@ -419,10 +410,8 @@ async fn a_client_of_a_dead_member_fails_its_calls_and_closes_without_hanging() 
 
 #[tokio::test]
 async fn a_read_that_is_given_up_leaves_the_connection_as_it_was() {
-    on_each_server(async |etcd| {
-        let cluster = Cluster::builder(&etcd).fast(true).start().await.unwrap();
-        let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
-        let client = Client::connect([proxy.endpoint()]).await.unwrap();
+    on_each_listener(async |server| {
+        let (_server, proxy, client, _) = behind_a_proxy(&server).await;
         client.put("k", "v").await.unwrap();
         proxy.pause();
         let read = timeout(Duration::from_millis(100), client.get("k").into_future()).await;
@@ -436,10 +425,8 @@ async fn a_read_that_is_given_up_leaves_the_connection_as_it_was() {
 
 #[tokio::test]
 async fn no_put_is_applied_twice_over_a_link_that_breaks_all_the_time() {
-    on_each_server(async |etcd| {
-        let cluster = Cluster::builder(&etcd).fast(true).start().await.unwrap();
-        let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
-        let client = Client::connect([proxy.endpoint()]).await.unwrap();
+    on_each_listener(async |server| {
+        let (_server, proxy, client, direct) = behind_a_proxy(&server).await;
         client.put("k", "").await.unwrap();
         let breaking = async {
             let mut pause = (0..10).cycle();
@@ -466,7 +453,6 @@ async fn no_put_is_applied_twice_over_a_link_that_breaks_all_the_time() {
             () = breaking => unreachable!("it breaks for ever"),
         };
         assert!(open > 0, "no call was ever cut: {sure} answered");
-        let direct = Client::connect(cluster.endpoints()).await.unwrap();
         let applied = direct.get("k").await.unwrap().kv().unwrap().version - 1;
         assert!((sure..=sure + open).contains(&applied), "{applied}: {sure} sure, {open} open");
     })
@@ -475,11 +461,10 @@ async fn no_put_is_applied_twice_over_a_link_that_breaks_all_the_time() {
 
 #[tokio::test]
 async fn keys_outlive_the_restart_of_the_only_member() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         client.put("k", "before").await.unwrap();
-        cluster.stop(0).await.unwrap();
-        cluster.restart(0).await.unwrap();
+        server.restart().await.unwrap();
         let kv = client.get("k").await.unwrap().into_kv().unwrap();
         assert_eq!((kv.value, kv.version), (Bytes::from("before"), 1));
         let put = client.put("k", "after").prev_kv().await.unwrap();
@@ -490,8 +475,8 @@ async fn keys_outlive_the_restart_of_the_only_member() {
 
 #[tokio::test]
 async fn without_a_quorum_only_a_serializable_read_is_answered() {
-    on_each_server(async |etcd| {
-        let cluster = Cluster::builder(&etcd).members(3).fast(true).start().await.unwrap();
+    on_each_etcd(async |etcd| {
+        let (cluster, _) = cluster(&etcd, 3).await;
         let last = cluster.member(0);
         let client = Client::connect([last.endpoint()]).await.unwrap();
         client.put("k", "v").await.unwrap();
@@ -510,7 +495,8 @@ async fn without_a_quorum_only_a_serializable_read_is_answered() {
         assert_eq!(get.etcd_error(), Some(EtcdError::NoLeader));
         // The server knows which version of the API it is spoken to in.
         let spoken = r#"etcd_server_client_requests_total{client_api_version="3.5",type="unary"}"#;
-        assert!(last.metric(spoken).await.is_some_and(|count| count >= 3.0));
+        let heard = async || last.metric(spoken).await.is_some_and(|count| count >= 3.0);
+        eventually(SOON, "the version is counted", heard).await;
 
         let read = client.get("k").serializable().await.unwrap();
         assert_eq!(read.kv().unwrap().value, "v");
@@ -548,8 +534,8 @@ async fn join_learner(etcd: &EtcdBinary, cluster: &Cluster) -> (Cluster, TcpSock
 
 #[tokio::test]
 async fn a_learner_answers_serializable_reads_only_and_other_calls_find_a_voter() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = one(&etcd).await;
+    on_each_etcd(async |etcd| {
+        let (cluster, client) = cluster(&etcd, 1).await;
         client.put("k", "v").await.unwrap();
         let (learner, _port) = join_learner(&etcd, &cluster).await;
         let client = Client::connect(learner.endpoints()).await.unwrap();

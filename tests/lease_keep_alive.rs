@@ -1,50 +1,33 @@
-//! Keeping leases alive on real etcd while members and connections fail, and hearing of the loss in
+//! Keeping leases alive while members and connections fail, and hearing of the loss in
 //! time when that cannot be done.
 
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, TryStreamExt, future::join_all};
 use tenure::{Client, ErrorKind, EventKind, LeaseGrant, LeaseId, LeaseState, LossReason};
-use tenure_testkit::{Cluster, EtcdBinary, Member, Proxy, eventually, on_each_server};
+use tenure_testkit::{
+    Call, Cluster, Member, eventually, on_each_etcd, on_each_listener, on_each_server,
+};
 use tokio::time::timeout;
 
-/// Long for anything that should happen; only a failure takes it.
-const SOON: Duration = Duration::from_secs(20);
-
-const MINUTE: Duration = Duration::from_secs(60);
-const STREAMS: &str = concat!(
-    r#"grpc_server_started_total{grpc_method="LeaseKeepAlive","#,
-    r#"grpc_service="etcdserverpb.Lease",grpc_type="bidi_stream"}"#,
-);
-const RENEWED: &str = "etcd_debugging_lease_renewed_total";
+#[path = "support/start.rs"]
+mod start;
+use start::{MINUTE, SOON, behind_a_proxy, cluster, start};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-async fn start(etcd: &EtcdBinary, members: usize) -> (Cluster, Client) {
-    let cluster = Cluster::builder(etcd).members(members).fast(true).start().await.unwrap();
-    let client = Client::connect(cluster.endpoints()).await.unwrap();
-    (cluster, client)
-}
-
-/// A client whose connection can be hurt, and one whose cannot.
-async fn behind_a_proxy(etcd: &EtcdBinary) -> (Cluster, Proxy, Client, Client) {
-    let (cluster, direct) = start(etcd, 1).await;
-    let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
-    let client = Client::connect([proxy.endpoint()]).await.unwrap();
-    (cluster, proxy, client, direct)
-}
-
-async fn streams(member: &Member) -> f64 {
-    member.metric(STREAMS).await.unwrap_or(0.0)
+/// Streams of renewals that were opened on it.
+async fn streams(member: &Member) -> u64 {
+    member.calls(Call::LeaseKeepAlive).await.unwrap_or(0)
 }
 
 /// The member that the only stream of renewals is on.
 async fn host(cluster: &Cluster) -> usize {
     eventually(SOON, "a member has the stream of renewals", async || {
         for (index, member) in cluster.members().iter().enumerate() {
-            if streams(member).await > 0.0 {
+            if streams(member).await > 0 {
                 return Some(index);
             }
         }
@@ -59,8 +42,8 @@ fn lost(reason: LossReason) -> LeaseState {
 
 #[tokio::test]
 async fn a_kept_lease_outlives_its_ttl_with_a_renewal_every_third_of_it() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd, 1).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let lease = client.lease_grant(seconds(3)).await.unwrap();
         client.put("key", "value").lease(lease.id).await.unwrap();
         let begin = client.clock().now();
@@ -72,18 +55,18 @@ async fn a_kept_lease_outlives_its_ttl_with_a_renewal_every_third_of_it() {
             .await;
         assert!(kept.is_held());
         assert_eq!(client.count("key").await.unwrap().count, 1);
-        let renewed = cluster.member(0).metric(RENEWED).await.unwrap();
+        let renewed = server.renewals().await as f64;
         let thirds = client.clock().now().since(begin).as_secs_f64();
         assert!(renewed >= thirds * 0.6 && renewed <= thirds / 0.9 + 1.0, "{renewed} in {thirds}");
-        assert_eq!(streams(cluster.member(0)).await, 1.0);
+        assert_eq!(server.calls(Call::LeaseKeepAlive).await, 1);
     })
     .await;
 }
 
 #[tokio::test]
 async fn the_shortest_lease_there_is_can_be_kept() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd, 1).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let lease = client.lease_grant(seconds(1)).await.unwrap();
         let kept = client.lease_keep_alive(&lease).await.unwrap();
         for _ in 0..6 {
@@ -99,10 +82,10 @@ async fn the_shortest_lease_there_is_can_be_kept() {
 
 #[tokio::test]
 async fn a_lease_known_by_its_id_alone_is_renewed_at_once() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd, 1).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let lease = client.lease_grant(seconds(7)).await.unwrap();
-        let other = Client::connect(client.endpoints()).await.unwrap();
+        let other = server.client().await.unwrap();
         let asked = other.clock().now();
         let kept = other.lease_keep_alive(lease.id).await.unwrap();
         assert_eq!((kept.id(), kept.ttl()), (lease.id, seconds(7)));
@@ -114,8 +97,8 @@ async fn a_lease_known_by_its_id_alone_is_renewed_at_once() {
 
 #[tokio::test]
 async fn many_handles_keep_one_lease_until_the_last_is_dropped() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd, 1).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let mut watch = client.watch("key").without_puts().await.unwrap();
         let lease = client.lease_grant(seconds(2)).await.unwrap();
         client.put("key", "value").lease(lease.id).await.unwrap();
@@ -130,8 +113,8 @@ async fn many_handles_keep_one_lease_until_the_last_is_dropped() {
         eventually(SOON, "the last handle keeps it", async || last.deadline() > before + lease.ttl)
             .await;
         assert_eq!(last.state(), LeaseState::Healthy);
-        let renewed = cluster.member(0).metric(RENEWED).await.unwrap();
-        assert!(renewed < 15.0, "{renewed} renewals of one lease");
+        let renewed = server.renewals().await;
+        assert!(renewed < 15, "{renewed} renewals of one lease");
         assert!(watch.try_next().now_or_never().is_none(), "the key is there");
 
         drop(last);
@@ -143,8 +126,8 @@ async fn many_handles_keep_one_lease_until_the_last_is_dropped() {
 
 #[tokio::test]
 async fn a_handle_that_is_given_up_leaves_the_others_and_the_client_ends_them_all() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd, 1).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let lease = client.lease_grant(seconds(10)).await.unwrap();
         let kept = client.lease_keep_alive(&lease).await.unwrap();
         let mut states = kept.states();
@@ -166,9 +149,9 @@ async fn a_handle_that_is_given_up_leaves_the_others_and_the_client_ends_them_al
 
 #[tokio::test]
 async fn revoking_one_of_three_leases_ends_only_its_own_handle() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd, 1).await;
-        let stranger = Client::connect(client.endpoints()).await.unwrap();
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
+        let stranger = server.client().await.unwrap();
         let mut kept = Vec::new();
         for _ in 0..3 {
             let lease = client.lease_grant(seconds(3)).await.unwrap();
@@ -189,13 +172,12 @@ async fn revoking_one_of_three_leases_ends_only_its_own_handle() {
 
 #[tokio::test]
 async fn renewals_go_on_after_the_only_member_was_restarted() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd, 1).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let lease = client.lease_grant(seconds(10)).await.unwrap();
         let kept = client.lease_keep_alive(&lease).await.unwrap();
         for _ in 0..2 {
-            cluster.kill(0).unwrap();
-            cluster.restart(0).await.unwrap();
+            server.restart().await.unwrap();
             let before = kept.deadline();
             eventually(SOON, "a renewal is answered", async || kept.deadline() > before).await;
         }
@@ -206,8 +188,8 @@ async fn renewals_go_on_after_the_only_member_was_restarted() {
 
 #[tokio::test]
 async fn a_lease_revoked_while_the_client_was_cut_off_is_told_gone_after_the_reconnect() {
-    on_each_server(async |etcd| {
-        let (_cluster, proxy, client, direct) = behind_a_proxy(&etcd).await;
+    on_each_listener(async |server| {
+        let (_server, proxy, client, direct) = behind_a_proxy(&server).await;
         let lease = client.lease_grant(seconds(9)).await.unwrap();
         let kept = client.lease_keep_alive(&lease).await.unwrap();
         client.lease_keep_alive_once(lease.id).await.unwrap();
@@ -224,8 +206,8 @@ async fn a_lease_revoked_while_the_client_was_cut_off_is_told_gone_after_the_rec
 
 #[tokio::test]
 async fn keeping_an_unheard_of_lease_fails_in_time_when_nobody_answers() {
-    on_each_server(async |etcd| {
-        let cluster = Cluster::builder(&etcd).fast(true).start().await.unwrap();
+    on_each_etcd(async |etcd| {
+        let (cluster, _) = cluster(&etcd, 1).await;
         let builder = Client::builder(cluster.endpoints()).request_timeout(seconds(2));
         let client = builder.connect().await.unwrap();
         let id = client.lease_grant(MINUTE).await.unwrap().id;
@@ -247,8 +229,8 @@ async fn keeping_an_unheard_of_lease_fails_in_time_when_nobody_answers() {
 
 #[tokio::test]
 async fn renewing_a_kept_lease_once_fails_in_time_too() {
-    on_each_server(async |etcd| {
-        let cluster = Cluster::builder(&etcd).fast(true).start().await.unwrap();
+    on_each_etcd(async |etcd| {
+        let (cluster, _) = cluster(&etcd, 1).await;
         let builder = Client::builder(cluster.endpoints()).request_timeout(seconds(2));
         let client = builder.connect().await.unwrap();
         let lease = client.lease_grant(MINUTE).await.unwrap();
@@ -265,8 +247,8 @@ async fn renewing_a_kept_lease_once_fails_in_time_too() {
 
 #[tokio::test]
 async fn a_lease_is_in_jeopardy_first_and_then_lost_before_the_servers_could_give_it_away() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd, 3).await;
+    on_each_etcd(async |etcd| {
+        let (cluster, client) = cluster(&etcd, 3).await;
         let before_grant = client.clock().now();
         let lease = client.lease_grant(seconds(5)).await.unwrap();
         let kept = client.lease_keep_alive(&lease).await.unwrap();
@@ -293,8 +275,8 @@ async fn a_lease_is_in_jeopardy_first_and_then_lost_before_the_servers_could_giv
 
 #[tokio::test]
 async fn a_lease_whose_only_member_died_is_lost_within_its_ttl() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd, 1).await;
+    on_each_etcd(async |etcd| {
+        let (cluster, client) = cluster(&etcd, 1).await;
         let lease = client.lease_grant(seconds(3)).await.unwrap();
         let kept = client.lease_keep_alive(&lease).await.unwrap();
         client.lease_keep_alive_once(lease.id).await.unwrap();
@@ -309,8 +291,8 @@ async fn a_lease_whose_only_member_died_is_lost_within_its_ttl() {
 
 #[tokio::test]
 async fn an_answer_that_comes_after_the_loss_revives_nothing() {
-    on_each_server(async |etcd| {
-        let (_cluster, proxy, client, direct) = behind_a_proxy(&etcd).await;
+    on_each_listener(async |server| {
+        let (_server, proxy, client, direct) = behind_a_proxy(&server).await;
         let (long, short) = (client.lease_grant(MINUTE), client.lease_grant(seconds(2)));
         let (long, short) = (long.await.unwrap(), short.await.unwrap());
         let _long = client.lease_keep_alive(&long).await.unwrap();
@@ -339,7 +321,7 @@ async fn is_kept_elsewhere(cluster: &Cluster, client: &Client, hurt: usize, gran
     let new = eventually(SOON, "another member renews it", async || {
         let elsewhere = (0..3).filter(|&index| index != hurt);
         let asked = join_all(elsewhere.map(|index| streams(cluster.member(index)))).await;
-        let moved = asked.iter().sum::<f64>() > 0.0;
+        let moved = asked.iter().sum::<u64>() > 0;
         (moved && kept.deadline() > before).then(|| client.clock().now())
     })
     .await;
@@ -351,8 +333,8 @@ async fn is_kept_elsewhere(cluster: &Cluster, client: &Client, hurt: usize, gran
 
 #[tokio::test]
 async fn renewals_move_to_another_member_when_theirs_is_frozen() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd, 3).await;
+    on_each_etcd(async |etcd| {
+        let (cluster, client) = cluster(&etcd, 3).await;
         let lease = client.lease_grant(seconds(9)).await.unwrap();
         let _kept = client.lease_keep_alive(&lease).await.unwrap();
         client.lease_keep_alive_once(lease.id).await.unwrap();
@@ -365,7 +347,7 @@ async fn renewals_move_to_another_member_when_theirs_is_frozen() {
 
 #[tokio::test]
 async fn renewals_leave_a_member_that_is_cut_off_from_the_leader() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let builder = Cluster::builder(&etcd).members(3).fast(true).proxied_peers(true);
         let cluster = builder.start().await.unwrap();
         let client = Client::connect(cluster.endpoints()).await.unwrap();
@@ -381,8 +363,8 @@ async fn renewals_leave_a_member_that_is_cut_off_from_the_leader() {
 
 #[tokio::test]
 async fn a_lease_survives_the_death_of_the_leader() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd, 3).await;
+    on_each_etcd(async |etcd| {
+        let (cluster, client) = cluster(&etcd, 3).await;
         let lease = client.lease_grant(seconds(6)).await.unwrap();
         let kept = client.lease_keep_alive(&lease).await.unwrap();
         client.lease_keep_alive_once(lease.id).await.unwrap();
@@ -401,8 +383,8 @@ async fn a_lease_survives_the_death_of_the_leader() {
 
 #[tokio::test]
 async fn a_lease_survives_a_loss_of_quorum_shorter_than_its_ttl() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd, 3).await;
+    on_each_etcd(async |etcd| {
+        let (cluster, client) = cluster(&etcd, 3).await;
         let lease = client.lease_grant(seconds(9)).await.unwrap();
         client.put("key", "value").lease(lease.id).await.unwrap();
         let kept = client.lease_keep_alive(&lease).await.unwrap();
@@ -431,8 +413,8 @@ async fn life(client: &Client) -> tenure::Result<LeaseId> {
 
 #[tokio::test]
 async fn leases_made_and_revoked_around_a_loss_of_quorum_succeed_or_time_out() {
-    on_each_server(async |etcd| {
-        let cluster = Cluster::builder(&etcd).members(3).fast(true).start().await.unwrap();
+    on_each_etcd(async |etcd| {
+        let (cluster, _) = cluster(&etcd, 3).await;
         let builder = Client::builder(cluster.endpoints()).request_timeout(seconds(3));
         let client = builder.connect().await.unwrap();
         life(&client).await.unwrap();
@@ -471,8 +453,8 @@ async fn leases_made_and_revoked_around_a_loss_of_quorum_succeed_or_time_out() {
 
 #[tokio::test]
 async fn a_handle_of_a_life_that_is_over_does_not_end_the_next() {
-    on_each_server(async |etcd| {
-        let (_cluster, proxy, client, direct) = behind_a_proxy(&etcd).await;
+    on_each_listener(async |server| {
+        let (_server, proxy, client, direct) = behind_a_proxy(&server).await;
         let short = client.lease_grant(seconds(2)).await.unwrap();
         let mut kept = client.lease_keep_alive(&short).await.unwrap();
         // Lost here by the deadline, and there too: one of the same id is made anew.
@@ -501,8 +483,8 @@ async fn a_handle_of_a_life_that_is_over_does_not_end_the_next() {
 
 #[tokio::test]
 async fn a_keep_alive_that_is_given_up_at_any_moment_keeps_nothing() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd, 1).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         // Dropped after each number of polls, until it is ready by then.
         for polls in 0.. {
             let grant = client.lease_grant(seconds(1)).await.unwrap();
@@ -524,15 +506,14 @@ async fn a_keep_alive_that_is_given_up_at_any_moment_keeps_nothing() {
                 break;
             }
         }
-        drop(cluster);
     })
     .await;
 }
 
 #[tokio::test]
 async fn an_old_grant_is_asked_for_rather_than_taken_for_lost() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd, 1).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let grant = client.lease_grant(seconds(2)).await.unwrap();
         let first = client.lease_keep_alive(&grant).await.unwrap();
         // Kept beyond the deadline that the grant alone would give it.

@@ -10,18 +10,23 @@ use tenure::{
         SessionActor, SessionEvent, SubscribeLock, SubscribeSession, TryAcquireLock,
     },
 };
-use tenure_testkit::{Cluster, EtcdBinary, eventually, on_each_server};
+use tenure_testkit::{Server, TestServer, eventually, on_each_server};
 use tokio::{sync::mpsc, time::timeout};
 
-/// Long for anything that should happen; only a failure takes it.
-const SOON: Duration = Duration::from_secs(20);
+#[path = "support/lock.rs"]
+mod lock;
+#[path = "support/start.rs"]
+mod start;
+
+use lock::{contenders_are, ended, granted, open, queue_up};
+use start::{MINUTE, SOON, start};
 
 /// Runs `test` on each server, in a System, with all actors of the client in it.
-fn in_actix(test: impl AsyncFn(&Cluster, Client)) {
-    actix::System::new().block_on(on_each_server(async |etcd: EtcdBinary| {
-        let cluster = Cluster::builder(&etcd).fast(true).start().await.unwrap();
-        let builder = Client::builder(cluster.endpoints()).current_arbiter();
-        test(&cluster, builder.connect().await.unwrap()).await;
+fn in_actix(test: impl AsyncFn(&TestServer, Client)) {
+    actix::System::new().block_on(on_each_server(async |server: Server| {
+        let (server, _) = start(&server).await;
+        let client = server.connect().current_arbiter().connect().await.unwrap();
+        test(&server, client).await;
     }));
 }
 
@@ -63,17 +68,7 @@ impl<M: Message<Result = ()> + Unpin + Send + 'static> Heard<M> {
 }
 
 fn config() -> SessionConfig {
-    Session::builder().ttl(Duration::from_secs(30))
-}
-
-async fn open(client: &Client) -> Session {
-    config().open(client).await.unwrap()
-}
-
-async fn contenders_are(client: &Client, count: usize) {
-    let what = format!("{count} contend");
-    eventually(SOON, &what, async || Mutex::inspect(client, "jobs").await.unwrap().len() == count)
-        .await;
+    Session::builder().ttl(MINUTE)
 }
 
 #[test]
@@ -129,12 +124,11 @@ fn waiting_for_a_lock_keeps_no_actor_from_other_messages() {
         let busy = jobs.send(AcquireLock::new()).await.unwrap().unwrap_err();
         assert_eq!(busy.kind(), ErrorKind::InvalidInput, "{busy}");
         guard.release().await.unwrap();
-        let fence = timeout(SOON, waiting).await.unwrap().unwrap().unwrap().unwrap();
+        let fence = ended(waiting).await.unwrap().unwrap();
         while heard.next().await.state != (ClaimState::Held { fence: fence.clone() }) {}
-        let guard = actix::spawn(holder.acquire().into_future());
-        contenders_are(&client, 2).await;
+        let guard = queue_up(&holder).await;
         assert_eq!(jobs.send(ReleaseLock).await.unwrap().unwrap(), Release::Released);
-        let guard = timeout(SOON, guard).await.unwrap().unwrap().unwrap();
+        let guard = granted(guard).await;
 
         // Whoever asked and is gone waits no more.
         let waiting = actix::spawn(jobs.send(AcquireLock::new()));
@@ -213,11 +207,11 @@ fn a_session_is_orphaned_resumed_and_dropped_by_messages() {
 
 #[test]
 fn a_lock_that_is_lost_is_told_and_may_be_asked_for_again() {
-    in_actix(async |cluster, client| {
+    in_actix(async |server, client| {
         let jobs = MutexActor::new(&open(&client).await, "jobs").start();
         let mut heard = Heard::<LockEvent>::new();
         jobs.send(SubscribeLock(heard.recipient())).await.unwrap();
-        let admin = Client::connect(cluster.endpoints()).await.unwrap();
+        let admin = server.client().await.unwrap();
         let mut last = None;
         for _ in 0..3 {
             let fence = jobs.send(AcquireLock::new()).await.unwrap().unwrap();

@@ -18,11 +18,11 @@ use tokio::time::timeout;
 
 #[path = "support/lock.rs"]
 mod lock;
-#[path = "support/rpcs.rs"]
-mod rpcs;
+#[path = "support/start.rs"]
+mod start;
 
-use lock::{SOON, open, start};
-use rpcs::kv_calls;
+use lock::{open, stranger, why};
+use start::{SOON, start};
 
 async fn acquire(locks: &MultiMutex) -> MultiGuard {
     timeout(SOON, locks.acquire()).await.expect("it is our turn").unwrap()
@@ -38,15 +38,15 @@ async fn keys_are(client: &Client, count: u64) {
 
 #[tokio::test]
 async fn all_are_taken_together_or_none_is() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let (session, other) = (open(&client).await, open(&client).await);
         let all = MultiMutex::new(&session, ["a", "b", "c"]);
         let single = Mutex::new(&other, "b");
         let b = single.acquire().await.unwrap();
-        let before = kv_calls(&cluster).await;
+        let before = server.kv_calls().await;
         assert!(all.try_acquire().await.unwrap().is_none());
-        assert_eq!(kv_calls(&cluster).await, before + 1);
+        assert_eq!(server.kv_calls().await, before + 1);
         assert_eq!(keys(&client).await, 1);
 
         let waiting = all.acquire().into_future();
@@ -81,8 +81,8 @@ async fn all_are_taken_together_or_none_is() {
 
 #[tokio::test]
 async fn losing_one_is_losing_all() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let session = open(&client).await;
         let all = MultiMutex::new(&session, ["a", "b", "c"]);
         let guard = acquire(&all).await;
@@ -90,7 +90,7 @@ async fn losing_one_is_losing_all() {
         client.delete(fences[2].key.clone()).await.unwrap();
         let refused = own.put("k", "stale").await.unwrap_err();
         assert_eq!(refused.loss_reason(), Some(LossReason::KeyDeleted), "{refused}");
-        assert_eq!(timeout(SOON, guard.lost()).await.unwrap(), LossReason::KeyDeleted);
+        assert_eq!(why(guard.lost()).await, LossReason::KeyDeleted);
         assert!(!guard.is_held());
         let released = guard.release().await.unwrap();
         assert_eq!(released, Release::AlreadyLost(LossReason::KeyDeleted));
@@ -98,7 +98,7 @@ async fn losing_one_is_losing_all() {
 
         let guard = acquire(&all).await;
         client.lease_revoke(session.lease()).await.unwrap();
-        assert_eq!(timeout(SOON, guard.lost()).await.unwrap(), LossReason::Revoked);
+        assert_eq!(why(guard.lost()).await, LossReason::Revoked);
         let refused = guard.txn().and_then([tenure::Put::new("k", "stale")]).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Lost);
         assert!(client.get("k").await.unwrap().kvs.is_empty());
@@ -108,8 +108,8 @@ async fn losing_one_is_losing_all() {
 
 #[tokio::test]
 async fn whoever_gives_up_leaves_none_of_its_keys() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let (session, other) = (open(&client).await, open(&client).await);
         let all = MultiMutex::new(&session, ["a", "b", "c"]);
         for round in 0..20 {
@@ -136,11 +136,11 @@ async fn whoever_gives_up_leaves_none_of_its_keys() {
 
 #[tokio::test]
 async fn names_that_cannot_be_taken_together_are_refused_before_anything_is_sent() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let session = open(&client).await;
         let many = |count: usize| (0..count).map(|n| format!("{n}")).collect::<Vec<_>>();
-        let before = kv_calls(&cluster).await;
+        let before = server.kv_calls().await;
         let bad: [(Vec<String>, &str); 4] = [
             (Vec::new(), "there is none"),
             (many(61), "more than 60"),
@@ -156,7 +156,7 @@ async fn names_that_cannot_be_taken_together_are_refused_before_anything_is_sent
                 assert!(error.to_string().contains(rule), "{error}");
             }
         }
-        assert_eq!(kv_calls(&cluster).await, before);
+        assert_eq!(server.kv_calls().await, before);
 
         let most = MultiMutex::new(&session, many(60));
         for tried in [false, true] {
@@ -184,14 +184,13 @@ async fn names_that_cannot_be_taken_together_are_refused_before_anything_is_sent
 #[tokio::test]
 async fn many_with_random_sets_all_finish_and_none_shares_a_lock() {
     const NAMES: usize = 6;
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let seed: u64 = std::env::var("TENURE_SEED").map_or(7, |seed| seed.parse().unwrap());
         println!("TENURE_SEED={seed}");
         let mut sessions = Vec::new();
         for _ in 0..4 {
-            let client = Client::connect(cluster.endpoints()).await.unwrap();
-            sessions.push(open(&client).await);
+            sessions.push(stranger(&server).await);
         }
         let taken: [AtomicBool; NAMES] = Default::default();
         let fences: [std::sync::Mutex<Vec<Fence>>; NAMES] = Default::default();
@@ -229,8 +228,8 @@ async fn many_with_random_sets_all_finish_and_none_shares_a_lock() {
 
 #[tokio::test]
 async fn sets_in_any_order_of_their_names_take_turns() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let session = open(&client).await;
         let (there, back) = (["a", "b", "c", "d"], ["d", "c", "b", "a"]);
         let turns = (0..40).map(async |turn| {

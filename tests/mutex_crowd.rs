@@ -12,16 +12,16 @@ use std::{
 
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tenure::{Mutex, Release};
-use tenure_testkit::on_each_server;
+use tenure_testkit::{Call, on_each_server};
 use tokio::time::timeout;
 
 #[path = "support/lock.rs"]
 mod lock;
-#[path = "support/rpcs.rs"]
-mod rpcs;
+#[path = "support/start.rs"]
+mod start;
 
-use lock::{SOON, acquire, holders_are, open, start};
-use rpcs::started;
+use lock::{acquire, holders_are, open};
+use start::{SOON, start};
 
 /// A future that counts how often it was polled.
 struct Counted<F> {
@@ -46,24 +46,24 @@ impl<F: Future> Future for Counted<F> {
 
 #[tokio::test]
 async fn of_a_thousand_waiters_each_release_wakes_one_and_costs_one_request() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let session = open(&client).await;
         let jobs = Mutex::new(&session, "jobs");
         let first = acquire(&jobs).await;
         let polls = Arc::new(AtomicUsize::new(0));
         let mut waiting = FuturesUnordered::new();
-        let before = started(cluster.member(0), "Txn").await;
+        let before = server.calls(Call::Txn).await;
         for asked in 1..=20 {
             waiting.extend((0..50).map(|_| Counted::new(jobs.acquire().into_future(), &polls)));
             assert!(waiting.next().now_or_never().is_none());
             holders_are(&jobs, 50 * asked + 1).await;
         }
-        let asked = started(cluster.member(0), "Txn").await - before;
+        let asked = server.calls(Call::Txn).await - before;
         assert!(asked <= 1010, "{asked}: once each, but for what was slow to be answered");
         assert_eq!(polls.load(Ordering::Relaxed), 1000, "each has asked");
 
-        let before = started(cluster.member(0), "Txn").await;
+        let before = server.calls(Call::Txn).await;
         let mut guard = first;
         let mut fences = Vec::new();
         for woken in 1..=1000 {
@@ -72,7 +72,7 @@ async fn of_a_thousand_waiters_each_release_wakes_one_and_costs_one_request() {
             guard = timeout(SOON, waiting.next()).await.expect("one is woken").unwrap().unwrap();
             assert_eq!(polls.load(Ordering::Relaxed), 1000 + woken, "and only one");
         }
-        let released = started(cluster.member(0), "Txn").await - before;
+        let released = server.calls(Call::Txn).await - before;
         assert!((1000..=1010).contains(&released), "{released}: nobody looks around");
         assert!(fences.windows(2).all(|pair| pair[0] < pair[1]));
         guard.release().await.unwrap();

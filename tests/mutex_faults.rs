@@ -3,78 +3,36 @@
 use std::{future::IntoFuture, time::Duration};
 
 use futures::{FutureExt, StreamExt};
-use tenure::{
-    ClaimState, Client, ErrorKind, KeyRange, LossReason, Mutex, MutexGuard, Release, Session,
-};
-use tenure_testkit::{Cluster, Direction, EtcdBinary, Member, Proxy, eventually, on_each_server};
+use tenure::{ClaimState, Client, ErrorKind, KeyRange, LossReason, Mutex, Release, Session};
+use tenure_testkit::{Call, Direction, Proxy, eventually, on_each_etcd, on_each_listener};
 use tokio::time::timeout;
 
-/// Long for anything that should happen; only a failure takes it.
-const SOON: Duration = Duration::from_secs(20);
-const STREAMS: &str = concat!(
-    r#"grpc_server_started_total{grpc_method="LeaseKeepAlive","#,
-    r#"grpc_service="etcdserverpb.Lease",grpc_type="bidi_stream"}"#,
-);
-const TXNS: &str = concat!(
-    r#"grpc_server_started_total{grpc_method="Txn","#,
-    r#"grpc_service="etcdserverpb.KV",grpc_type="unary"}"#,
-);
+#[path = "support/lock.rs"]
+mod lock;
+#[path = "support/start.rs"]
+mod start;
 
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
+use lock::{acquire, contenders_are, ended, granted, open, open_for, queue_up, seconds, why};
+use start::{SOON, behind_a_proxy, cluster, start};
 
-async fn start(etcd: &EtcdBinary, members: usize) -> (Cluster, Client) {
-    let cluster = Cluster::builder(etcd).members(members).fast(true).start().await.unwrap();
-    let client = Client::connect(cluster.endpoints()).await.unwrap();
-    (cluster, client)
-}
-
-/// A client whose connection, to this member, can be hurt.
-async fn behind_a_proxy(cluster: &Cluster, member: usize) -> (Proxy, Client) {
-    let proxy = Proxy::start(&cluster.endpoints()[member]).await.unwrap();
+/// A client whose connection can be hurt.
+async fn hurtable(endpoint: &str) -> (Proxy, Client) {
+    let proxy = Proxy::start(endpoint).await.unwrap();
     let client = Client::connect([proxy.endpoint()]).await.unwrap();
     (proxy, client)
 }
 
-async fn open(client: &Client, ttl: u64) -> Session {
-    Session::builder().ttl(seconds(ttl)).open(client).await.unwrap()
-}
-
-async fn acquire(mutex: &Mutex) -> MutexGuard {
-    timeout(SOON, mutex.acquire()).await.expect("it is our turn").unwrap()
-}
-
-async fn ended<T>(task: tokio::task::JoinHandle<T>) -> T {
-    timeout(SOON, task).await.expect("it ends").unwrap()
-}
-
-/// Transactions that have come so far.
-async fn txns(member: &Member) -> f64 {
-    member.metric(TXNS).await.unwrap_or(0.0)
-}
-
-/// Waits until so many contend for the lock `jobs`, as another client sees it.
-async fn contenders_are(direct: &Client, count: usize) {
-    let what = format!("{count} contend");
-    eventually(SOON, &what, async || Mutex::inspect(direct, "jobs").await.unwrap().len() == count)
-        .await;
-}
-
 #[tokio::test]
 async fn a_waiter_whose_lease_expired_in_the_queue_never_gets_the_lock() {
-    on_each_server(async |etcd| {
-        let (cluster, direct) = start(&etcd, 1).await;
-        let (proxy, client) = behind_a_proxy(&cluster, 0).await;
-        let session = open(&direct, 60).await;
+    on_each_listener(async |server| {
+        let (_server, proxy, client, direct) = behind_a_proxy(&server).await;
+        let session = open(&direct).await;
         let jobs = Mutex::new(&session, "jobs");
         let holder = acquire(&jobs).await;
         let doomed = Session::builder().ttl(seconds(3)).reenter().open(&client).await.unwrap();
         let theirs = Mutex::new(&doomed, "jobs");
-        let dead = tokio::spawn(theirs.acquire().into_future());
-        contenders_are(&direct, 2).await;
-        let last = tokio::spawn(jobs.acquire().into_future());
-        contenders_are(&direct, 3).await;
+        let dead = queue_up(&theirs).await;
+        let last = queue_up(&jobs).await;
         proxy.pause();
         // By its own clock: nobody can tell it.
         let error = ended(dead).await.unwrap_err();
@@ -82,7 +40,7 @@ async fn a_waiter_whose_lease_expired_in_the_queue_never_gets_the_lock() {
         assert_eq!(error.loss_reason(), Some(LossReason::Expired));
         contenders_are(&direct, 2).await;
         holder.release().await.unwrap();
-        let last = ended(last).await.unwrap();
+        let last = granted(last).await;
 
         proxy.pass();
         // It may ask again, in a new life, and is behind those who came before.
@@ -91,7 +49,7 @@ async fn a_waiter_whose_lease_expired_in_the_queue_never_gets_the_lock() {
         assert!(last.is_held() && !again.is_finished());
         let fence = last.fence();
         last.release().await.unwrap();
-        let again = ended(again).await.unwrap();
+        let again = granted(again).await;
         assert!(again.fence() > fence && doomed.generation() > 0);
     })
     .await;
@@ -99,16 +57,15 @@ async fn a_waiter_whose_lease_expired_in_the_queue_never_gets_the_lock() {
 
 #[tokio::test]
 async fn a_waiter_that_could_not_hear_of_its_revocation_never_gets_the_lock() {
-    on_each_server(async |etcd| {
-        let (cluster, direct) = start(&etcd, 1).await;
-        let session = open(&direct, 60).await;
+    on_each_listener(async |server| {
+        let (server, direct) = start(&server).await;
+        let session = open(&direct).await;
         let jobs = Mutex::new(&session, "jobs");
         for others_follow in [false, true] {
-            let (proxy, client) = behind_a_proxy(&cluster, 0).await;
+            let (proxy, client) = hurtable(&server.endpoint()).await;
             let holder = acquire(&jobs).await;
-            let doomed = open(&client, 60).await;
-            let dead = tokio::spawn(Mutex::new(&doomed, "jobs").acquire().into_future());
-            contenders_are(&direct, 2).await;
+            let doomed = open(&client).await;
+            let dead = queue_up(&Mutex::new(&doomed, "jobs")).await;
             proxy.refuse();
             proxy.reset();
             direct.lease_revoke(doomed.lease()).await.unwrap();
@@ -130,12 +87,12 @@ async fn a_waiter_that_could_not_hear_of_its_revocation_never_gets_the_lock() {
 
 #[tokio::test]
 async fn an_acquire_whose_answer_was_lost_is_one_entry_with_one_fence() {
-    on_each_server(async |etcd| {
-        let (cluster, direct) = start(&etcd, 3).await;
-        let other = Mutex::new(&open(&direct, 60).await, "jobs");
+    on_each_etcd(async |etcd| {
+        let (cluster, direct) = cluster(&etcd, 3).await;
+        let other = Mutex::new(&open(&direct).await, "jobs");
         for (contended, tried) in [(false, false), (true, false), (false, true)] {
-            let (proxy, client) = behind_a_proxy(&cluster, 0).await;
-            let jobs = Mutex::new(&open(&client, 60).await, "jobs");
+            let (proxy, client) = hurtable(&cluster.endpoints()[0]).await;
+            let jobs = Mutex::new(&open(&client).await, "jobs");
             let holder = if contended { Some(acquire(&other).await) } else { None };
             let ahead = usize::from(contended);
             proxy.blackhole(Direction::ToClient);
@@ -156,7 +113,7 @@ async fn an_acquire_whose_answer_was_lost_is_one_entry_with_one_fence() {
                 assert!(!asking.is_finished());
                 holder.release().await.unwrap();
             }
-            let guard = ended(asking).await.unwrap();
+            let guard = granted(asking).await;
             let fence = guard.fence();
             assert_eq!((&fence.key, fence.create_revision), (&put.key, put.create_revision));
             assert_eq!(fence.mod_revision, fence.create_revision);
@@ -171,10 +128,9 @@ async fn an_acquire_whose_answer_was_lost_is_one_entry_with_one_fence() {
 
 #[tokio::test]
 async fn an_acquire_given_up_while_its_answer_is_missing_leaves_no_key() {
-    on_each_server(async |etcd| {
-        let (cluster, direct) = start(&etcd, 1).await;
-        let (proxy, client) = behind_a_proxy(&cluster, 0).await;
-        let jobs = Mutex::new(&open(&client, 60).await, "jobs");
+    on_each_listener(async |server| {
+        let (_server, proxy, client, direct) = behind_a_proxy(&server).await;
+        let jobs = Mutex::new(&open(&client).await, "jobs");
         for dropped in [true, false] {
             proxy.blackhole(Direction::ToClient);
             let patience = if dropped { SOON } else { Duration::from_millis(300) };
@@ -196,10 +152,9 @@ async fn an_acquire_given_up_while_its_answer_is_missing_leaves_no_key() {
 
 #[tokio::test]
 async fn a_release_whose_answer_was_lost_touches_nobody_elses_hold() {
-    on_each_server(async |etcd| {
-        let (cluster, direct) = start(&etcd, 1).await;
-        let (proxy, client) = behind_a_proxy(&cluster, 0).await;
-        let session = open(&client, 60).await;
+    on_each_listener(async |server| {
+        let (_server, proxy, client, direct) = behind_a_proxy(&server).await;
+        let session = open(&client).await;
         let jobs = Mutex::new(&session, "jobs");
         for by_itself in [false, true] {
             let guard = acquire(&jobs).await;
@@ -209,7 +164,7 @@ async fn a_release_whose_answer_was_lost_touches_nobody_elses_hold() {
             // Taken again by the same session, from where answers come, or by another one.
             let next = match by_itself {
                 true => Session::resume(&direct, session.lease()).await.unwrap(),
-                false => open(&direct, 60).await,
+                false => open(&direct).await,
             };
             let next = acquire(&Mutex::new(&next, "jobs")).await;
             proxy.pass();
@@ -225,21 +180,21 @@ async fn a_release_whose_answer_was_lost_touches_nobody_elses_hold() {
 
 #[tokio::test]
 async fn what_a_paused_member_applies_late_makes_no_entry() {
-    on_each_server(async |etcd| {
-        let (cluster, _) = start(&etcd, 3).await;
+    on_each_etcd(async |etcd| {
+        let (cluster, _) = cluster(&etcd, 3).await;
         let leader = cluster.leader().await.unwrap();
         let follower = (leader + 1) % 3;
         let direct = Client::connect([cluster.endpoints()[leader].clone()]).await.unwrap();
         // So long that the request is seen among what else is sent.
         let name = "n".repeat(1000);
         for round in 0..6 {
-            let (proxy, client) = behind_a_proxy(&cluster, follower).await;
-            let session = open(&client, 60).await;
+            let (proxy, client) = hurtable(&cluster.endpoints()[follower]).await;
+            let session = open(&client).await;
             let jobs = Mutex::new(&session, &name);
             if round % 2 == 0 {
                 acquire(&jobs).await.release().await.unwrap();
             }
-            let came = txns(cluster.member(follower)).await;
+            let came = cluster.member(follower).calls(Call::Txn).await;
             let sent = proxy.bytes_to_server();
             cluster.pause(follower).unwrap();
             let patience = if round % 3 == 0 { Duration::from_millis(200) } else { SOON };
@@ -263,7 +218,7 @@ async fn what_a_paused_member_applies_late_makes_no_entry() {
             .await;
             cluster.resume(follower).unwrap();
             eventually(SOON, "the late copy has come", async || {
-                txns(cluster.member(follower)).await > came
+                cluster.member(follower).calls(Call::Txn).await > came
             })
             .await;
             // What the follower proposed before this write was applied before it.
@@ -282,19 +237,19 @@ async fn what_a_paused_member_applies_late_makes_no_entry() {
 
 #[tokio::test]
 async fn a_silent_stream_of_renewals_is_left_before_the_lock_is_lost() {
-    on_each_server(async |etcd| {
-        let (cluster, _) = start(&etcd, 3).await;
+    on_each_etcd(async |etcd| {
+        let (cluster, _) = cluster(&etcd, 3).await;
         let mut proxies = Vec::new();
         for endpoint in cluster.endpoints() {
             proxies.push(Proxy::start(&endpoint).await.unwrap());
         }
         let client = Client::connect(proxies.iter().map(Proxy::endpoint)).await.unwrap();
-        let guard = acquire(&Mutex::new(&open(&client, 9).await, "jobs")).await;
+        let guard = acquire(&Mutex::new(&open_for(&client, seconds(9)).await, "jobs")).await;
         let mut states = guard.states();
         let held = Some(ClaimState::Held { fence: guard.fence() });
         assert_eq!(states.next().await, held);
         for (proxy, member) in proxies.iter().zip(cluster.members()) {
-            if member.metric(STREAMS).await.unwrap_or(0.0) > 0.0 {
+            if member.calls(Call::LeaseKeepAlive).await.unwrap_or(0) > 0 {
                 proxy.blackhole(Direction::ToClient);
             }
         }
@@ -311,14 +266,13 @@ async fn a_silent_stream_of_renewals_is_left_before_the_lock_is_lost() {
 
 #[tokio::test]
 async fn holders_and_waiters_outlive_every_member_and_changes_of_leader() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd, 3).await;
-        let session = open(&client, 9).await;
+    on_each_etcd(async |etcd| {
+        let (cluster, client) = cluster(&etcd, 3).await;
+        let session = open_for(&client, seconds(9)).await;
         let guard = acquire(&Mutex::new(&session, "jobs")).await;
         let stranger = Client::connect(cluster.endpoints()).await.unwrap();
-        let other = Mutex::new(&open(&stranger, 9).await, "jobs");
-        let waiting = tokio::spawn(other.acquire().into_future());
-        contenders_are(&client, 2).await;
+        let other = Mutex::new(&open_for(&stranger, seconds(9)).await, "jobs");
+        let waiting = queue_up(&other).await;
         for index in 0..3 {
             cluster.kill(index).unwrap();
             let (before, now) = (session.deadline(), client.clock().now());
@@ -334,7 +288,7 @@ async fn holders_and_waiters_outlive_every_member_and_changes_of_leader() {
         assert!(guard.is_held() && !waiting.is_finished());
         guard.kv().put("k", "v").await.unwrap();
         assert_eq!(guard.release().await.unwrap(), Release::Released);
-        let next = ended(waiting).await.unwrap();
+        let next = granted(waiting).await;
         assert!(next.is_held());
         next.kv().put("k", "w").await.unwrap();
     })
@@ -343,18 +297,15 @@ async fn holders_and_waiters_outlive_every_member_and_changes_of_leader() {
 
 #[tokio::test]
 async fn a_holder_that_is_cut_off_is_told_before_the_next_one_has_the_lock() {
-    on_each_server(async |etcd| {
-        let (cluster, direct) = start(&etcd, 1).await;
-        let (proxy, client) = behind_a_proxy(&cluster, 0).await;
-        let guard = acquire(&Mutex::new(&open(&client, 3).await, "jobs")).await;
-        let next = Mutex::new(&open(&direct, 60).await, "jobs");
-        let next = tokio::spawn(next.acquire().into_future());
-        contenders_are(&direct, 2).await;
+    on_each_listener(async |server| {
+        let (_server, proxy, client, direct) = behind_a_proxy(&server).await;
+        let guard = acquire(&Mutex::new(&open_for(&client, seconds(3)).await, "jobs")).await;
+        let next = Mutex::new(&open(&direct).await, "jobs");
+        let next = queue_up(&next).await;
         proxy.blackhole(Direction::Both);
-        let reason = timeout(SOON, guard.lost()).await.unwrap();
-        assert_eq!(reason, LossReason::Expired);
+        assert_eq!(why(guard.lost()).await, LossReason::Expired);
         assert!(!next.is_finished(), "the server still has the lease");
-        let next = ended(next).await.unwrap();
+        let next = granted(next).await;
         assert!(guard.fence() < next.fence());
         proxy.pass();
         let own = guard.kv();

@@ -2,22 +2,21 @@
 
 use std::time::Duration;
 
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{FutureExt, StreamExt};
 use tenure::{
     ClaimState, Client, Compare, Error, ErrorKind, EtcdError, FenceGate, Get, LeaseId, LossReason,
     Mutex, Op, Put, Release, Revision, Session,
 };
-use tenure_testkit::{Proxy, eventually, on_each_server};
+use tenure_testkit::{on_each_listener, on_each_server};
 use tokio::time::{Instant, timeout};
 
 #[path = "support/lock.rs"]
 mod lock;
+#[path = "support/start.rs"]
+mod start;
 
-use lock::{SOON, acquire, open, start};
-
-async fn told(states: &mut (impl Stream<Item = ClaimState> + Unpin)) -> ClaimState {
-    timeout(SOON, states.next()).await.expect("a state is told").expect("it goes on")
-}
+use lock::{acquire, ended, granted, open, open_for, queue_up, seconds, told, why};
+use start::{SOON, behind_a_proxy, start};
 
 async fn value(client: &Client, key: &'static str) -> Option<String> {
     let kv = client.get(key).await.unwrap().into_kv()?;
@@ -32,8 +31,8 @@ fn is_lost(error: &Error, reason: LossReason) {
 
 #[tokio::test]
 async fn writes_of_the_holder_answer_as_any_others_do() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let guard = acquire(&Mutex::new(&open(&client).await, "jobs")).await;
         let own = guard.kv();
         let first = own.put("k", "1").await.unwrap();
@@ -74,9 +73,9 @@ async fn writes_of_the_holder_answer_as_any_others_do() {
 
 #[tokio::test]
 async fn once_the_lock_is_lost_its_writes_are_refused_and_reads_pass() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
-        let admin = Client::connect(cluster.endpoints()).await.unwrap();
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
+        let admin = server.client().await.unwrap();
         let session = open(&client).await;
         let jobs = Mutex::new(&session, "jobs");
         admin.put("k", "admin's").await.unwrap();
@@ -99,7 +98,7 @@ async fn once_the_lock_is_lost_its_writes_are_refused_and_reads_pass() {
             ];
             writes.iter().for_each(|error| is_lost(error, reason));
             assert!(!guard.is_held() && guard.deadline() < client.clock().now());
-            assert_eq!(timeout(SOON, guard.lost()).await.unwrap(), reason);
+            assert_eq!(why(guard.lost()).await, reason);
             assert_eq!(guard.state(), ClaimState::Lost { reason });
             assert_eq!(own.get("k").await.unwrap().kv().unwrap().value, "admin's");
             assert_eq!(guard.release().await.unwrap(), Release::AlreadyLost(reason));
@@ -121,9 +120,9 @@ async fn once_the_lock_is_lost_its_writes_are_refused_and_reads_pass() {
 
 #[tokio::test]
 async fn release_says_whether_the_lock_was_held_until_then() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
-        let admin = Client::connect(cluster.endpoints()).await.unwrap();
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
+        let admin = server.client().await.unwrap();
         let session = open(&client).await;
         let jobs = Mutex::new(&session, "jobs");
         for _ in 0..10 {
@@ -153,7 +152,7 @@ async fn release_says_whether_the_lock_was_held_until_then() {
         let session = open(&client).await;
         let guard = acquire(&Mutex::new(&session, "jobs")).await;
         admin.lease_revoke(session.lease()).await.unwrap();
-        assert_eq!(timeout(SOON, guard.lost()).await.unwrap(), LossReason::Revoked);
+        assert_eq!(why(guard.lost()).await, LossReason::Revoked);
         assert_eq!(guard.release().await.unwrap(), Release::AlreadyLost(LossReason::Revoked));
     })
     .await;
@@ -161,9 +160,9 @@ async fn release_says_whether_the_lock_was_held_until_then() {
 
 #[tokio::test]
 async fn a_key_that_somebody_deletes_is_told_within_150_ms_even_right_after_acquiring() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
-        let admin = Client::connect(cluster.endpoints()).await.unwrap();
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
+        let admin = server.client().await.unwrap();
         let session = open(&client).await;
         let old = Mutex::new(&session, "old");
         drop(acquire(&old).await);
@@ -174,7 +173,7 @@ async fn a_key_that_somebody_deletes_is_told_within_150_ms_even_right_after_acqu
                 let guard = acquire(if settled { &old } else { &fresh }).await;
                 admin.delete(guard.key()).await.unwrap();
                 let begin = Instant::now();
-                let reason = timeout(SOON, guard.lost()).await.unwrap();
+                let reason = why(guard.lost()).await;
                 took.push(begin.elapsed());
                 assert_eq!(reason, LossReason::KeyDeleted);
                 assert!(session.is_held());
@@ -190,12 +189,9 @@ async fn a_key_that_somebody_deletes_is_told_within_150_ms_even_right_after_acqu
 
 #[tokio::test]
 async fn a_guard_tells_of_jeopardy_before_the_loss() {
-    on_each_server(async |etcd| {
-        let (cluster, _) = start(&etcd).await;
-        let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
-        let client = Client::connect([proxy.endpoint()]).await.unwrap();
-        let session = Session::builder().ttl(Duration::from_secs(6)).open(&client).await.unwrap();
-        let guard = acquire(&Mutex::new(&session, "jobs")).await;
+    on_each_listener(async |server| {
+        let (_server, proxy, client, _) = behind_a_proxy(&server).await;
+        let guard = acquire(&Mutex::new(&open_for(&client, seconds(6)).await, "jobs")).await;
         let held = ClaimState::Held { fence: guard.fence() };
         let mut states = guard.states();
         assert_eq!(told(&mut states).await, held);
@@ -224,24 +220,22 @@ async fn a_guard_tells_of_jeopardy_before_the_loss() {
 
 #[tokio::test]
 async fn whoever_resumes_a_session_has_its_locks_and_the_old_guards_have_nothing() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
-        let stranger = Client::connect(cluster.endpoints()).await.unwrap();
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
+        let stranger = server.client().await.unwrap();
         let first = acquire(&Mutex::new(&open(&stranger).await, "other")).await;
         let session = open(&client).await;
         let old = acquire(&Mutex::new(&session, "jobs")).await;
-        let waiting = Mutex::new(&session, "other");
-        let waiting = tokio::spawn(async move { waiting.acquire().await });
+        let waiting = queue_up(&Mutex::new(&session, "other")).await;
         let queue = async || Mutex::inspect(&stranger, "other").await.unwrap();
-        eventually(SOON, "it waits", async || queue().await.len() == 2).await;
         let place = queue().await[1].create_revision;
 
-        let client = Client::connect(cluster.endpoints()).await.unwrap();
+        let client = server.client().await.unwrap();
         let resumed = Session::resume(&client, session.lease()).await.unwrap();
         assert_eq!(resumed.inherited().len(), 2);
         is_lost(&old.kv().put("k", "stale").await.unwrap_err(), LossReason::TakenOver);
-        assert_eq!(timeout(SOON, old.lost()).await.unwrap(), LossReason::TakenOver);
-        let error = timeout(SOON, waiting).await.unwrap().unwrap().unwrap_err();
+        assert_eq!(why(old.lost()).await, LossReason::TakenOver);
+        let error = ended(waiting).await.unwrap_err();
         is_lost(&error, LossReason::TakenOver);
 
         let jobs = Mutex::new(&resumed, "jobs");
@@ -262,7 +256,7 @@ async fn whoever_resumes_a_session_has_its_locks_and_the_old_guards_have_nothing
         let other = Mutex::new(&resumed, "other");
         let waiting = tokio::spawn(async move { other.acquire().await });
         first.release().await.unwrap();
-        let other = timeout(SOON, waiting).await.unwrap().unwrap().unwrap();
+        let other = granted(waiting).await;
         assert_eq!(other.fence().create_revision, place);
         assert!(resumed.inherited().is_empty());
         assert_eq!(other.release().await.unwrap(), Release::Released);
@@ -276,14 +270,14 @@ async fn whoever_resumes_a_session_has_its_locks_and_the_old_guards_have_nothing
 
 #[tokio::test]
 async fn places_that_nobody_wants_can_be_disowned() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let session = open(&client).await;
         let guard = acquire(&Mutex::new(&session, "jobs")).await;
         let key = guard.key();
         session.orphan().await.unwrap();
         drop(guard);
-        let client = Client::connect(cluster.endpoints()).await.unwrap();
+        let client = server.client().await.unwrap();
         let resumed = Session::resume(&client, session.lease()).await.unwrap();
         assert_eq!(resumed.inherited(), [key]);
         let waiting = Mutex::new(&open(&client).await, "jobs");
@@ -297,17 +291,14 @@ async fn places_that_nobody_wants_can_be_disowned() {
 
 #[tokio::test]
 async fn a_try_takes_an_inherited_place_only_if_it_is_the_first() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let first = acquire(&Mutex::new(&open(&client).await, "jobs")).await;
-        let stranger = Client::connect(cluster.endpoints()).await.unwrap();
+        let stranger = server.client().await.unwrap();
         let session = open(&stranger).await;
-        let waiting = Mutex::new(&session, "jobs");
-        let asking = waiting.clone();
-        let asking = tokio::spawn(async move { asking.acquire().await });
-        eventually(SOON, "it waits", async || waiting.holders().await.unwrap().len() == 2).await;
+        let asking = queue_up(&Mutex::new(&session, "jobs")).await;
         let resumed = Session::resume(&client, session.lease()).await.unwrap();
-        assert!(timeout(SOON, asking).await.unwrap().unwrap().is_err());
+        assert!(ended(asking).await.is_err());
         let jobs = Mutex::new(&resumed, "jobs");
         let tried = timeout(SOON, jobs.try_acquire()).await.expect("a try does not wait");
         assert!(tried.unwrap().is_none());
@@ -319,8 +310,8 @@ async fn a_try_takes_an_inherited_place_only_if_it_is_the_first() {
 
 #[tokio::test]
 async fn a_gate_before_another_resource_keeps_out_who_held_the_lock_before() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_first, client) = start(&server).await;
         let jobs = Mutex::new(&open(&client).await, "jobs");
         let gate = FenceGate::new();
         let mut fences = Vec::new();
@@ -338,7 +329,7 @@ async fn a_gate_before_another_resource_keeps_out_who_held_the_lock_before() {
             guard.release().await.unwrap();
         }
         // A cluster that was made anew begins with small revisions again.
-        let (_other, client) = start(&etcd).await;
+        let (_second, client) = start(&server).await;
         let guard = acquire(&Mutex::new(&open(&client).await, "jobs")).await;
         assert_eq!(guard.fence().partial_cmp(&fences[4]), None);
         gate.admit("jobs", &guard.fence()).unwrap_err();

@@ -10,7 +10,7 @@ use std::{
 use tenure::{
     Client, Compare, ErrorKind, Fence, LossReason, Mutex, MutexGuard, Put, Release, Session,
 };
-use tenure_testkit::{Cluster, EtcdBinary, eventually, on_each_server};
+use tenure_testkit::{Cluster, EtcdBinary, eventually, on_each_etcd};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
@@ -126,7 +126,7 @@ async fn a_holder_stopped_past_its_ttl_knows_at_once_and_its_writes_are_refused(
     if let Ok(endpoints) = std::env::var(HOLDER) {
         return hold(&endpoints).await;
     }
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd, 1).await;
         let test = "a_holder_stopped_past_its_ttl_knows_at_once_and_its_writes_are_refused";
         let mut holder = Holder::start(test, &cluster);
@@ -155,7 +155,7 @@ async fn the_lock_of_a_killed_holder_passes_on_within_its_ttl_and_two_seconds() 
     if let Ok(endpoints) = std::env::var(HOLDER) {
         return hold(&endpoints).await;
     }
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd, 3).await;
         let test = "the_lock_of_a_killed_holder_passes_on_within_its_ttl_and_two_seconds";
         // If the leader changes meanwhile, the next one gives every lease its whole TTL again.

@@ -11,16 +11,16 @@ use futures::{
     future::{join_all, try_join_all},
 };
 use tenure::{Client, ErrorKind, KeyRange, LossReason, Mutex, Release, Session};
-use tenure_testkit::{Proxy, on_each_server};
+use tenure_testkit::{Call, Proxy, on_each_listener, on_each_server};
 use tokio::time::{sleep, timeout};
 
 #[path = "support/lock.rs"]
 mod lock;
-#[path = "support/rpcs.rs"]
-mod rpcs;
+#[path = "support/start.rs"]
+mod start;
 
-use lock::{SOON, acquire, holders_are, open, start};
-use rpcs::started;
+use lock::{acquire, ended, granted, holders_are, open, queue_up, stranger, why};
+use start::{SOON, start};
 
 const PREFIX: &str = "q/";
 
@@ -42,25 +42,25 @@ fn at_prefix(session: &Session) -> Mutex {
 
 #[tokio::test]
 async fn far_back_in_a_queue_of_others_a_lock_costs_three_requests() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
-        let stranger = Client::connect(cluster.endpoints()).await.unwrap();
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
+        let stranger = server.client().await.unwrap();
         put_foreign(&stranger, 0..40).await;
         let jobs = at_prefix(&open(&client).await);
-        let before = started(cluster.member(0), "Txn").await;
+        let before = server.calls(Call::Txn).await;
         let mut waiting = tokio::spawn(jobs.acquire().into_future());
         let onlooker = open(&stranger).await;
         holders_are(&at_prefix(&onlooker), 41).await;
-        let ranges = started(cluster.member(0), "Range").await;
+        let ranges = server.calls(Call::Range).await;
         for number in 0..40 {
             assert!((&mut waiting).now_or_never().is_none(), "{number} is ahead");
             stranger.delete(foreign(number)).await.unwrap();
         }
-        let guard = timeout(SOON, waiting).await.expect("it is our turn").unwrap().unwrap();
+        let guard = granted(waiting).await;
         assert_eq!(guard.release().await.unwrap(), Release::Released);
-        let txns = started(cluster.member(0), "Txn").await - before;
+        let txns = server.calls(Call::Txn).await - before;
         assert_eq!(txns, 2, "to ask, and to release");
-        let looks = started(cluster.member(0), "Range").await - ranges;
+        let looks = server.calls(Call::Range).await - ranges;
         assert_eq!(looks, 1, "when the one ahead is gone");
     })
     .await;
@@ -68,34 +68,31 @@ async fn far_back_in_a_queue_of_others_a_lock_costs_three_requests() {
 
 #[tokio::test]
 async fn far_back_in_a_queue_it_does_not_matter_in_what_order_those_ahead_leave() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
-        let stranger = Client::connect(cluster.endpoints()).await.unwrap();
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
+        let stranger = server.client().await.unwrap();
         let session = open(&client).await;
         let jobs = at_prefix(&session);
         // The one just ahead first; from the middle; all at once; and then of some that came again.
         for order in [(0..40).rev().collect::<Vec<u32>>(), (20..40).chain(0..20).collect()] {
             put_foreign(&stranger, 0..40).await;
-            let mut waiting = tokio::spawn(jobs.acquire().into_future());
-            holders_are(&jobs, 41).await;
+            let mut waiting = queue_up(&jobs).await;
             for &number in &order {
                 assert!((&mut waiting).now_or_never().is_none(), "{number} is ahead");
                 stranger.delete(foreign(number)).await.unwrap();
                 // Whoever comes later is of no concern.
                 put_foreign(&stranger, [number + 100]).await;
             }
-            let guard = timeout(SOON, waiting).await.expect("it is our turn").unwrap().unwrap();
+            let guard = granted(waiting).await;
             assert!(guard.is_held());
             guard.release().await.unwrap();
             stranger.delete(KeyRange::prefix(PREFIX)).await.unwrap();
         }
         put_foreign(&stranger, 0..40).await;
-        let waiting = tokio::spawn(jobs.acquire().into_future());
-        let second = tokio::spawn(jobs.acquire().into_future());
-        holders_are(&jobs, 42).await;
+        let (waiting, second) = (queue_up(&jobs).await, queue_up(&jobs).await);
         stranger.delete(KeyRange::prefix(format!("{PREFIX}foreign-"))).await.unwrap();
         let both = [waiting, second].map(|waiting| async {
-            let guard = timeout(SOON, waiting).await.expect("its turn").unwrap().unwrap();
+            let guard = granted(waiting).await;
             assert_eq!(guard.release().await.unwrap(), Release::Released);
         });
         join_all(both).await;
@@ -106,37 +103,34 @@ async fn far_back_in_a_queue_it_does_not_matter_in_what_order_those_ahead_leave(
 
 #[tokio::test]
 async fn far_back_in_a_queue_losses_are_told_too() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
-        let stranger = Client::connect(cluster.endpoints()).await.unwrap();
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
+        let stranger = server.client().await.unwrap();
         put_foreign(&stranger, 0..40).await;
         let session = open(&client).await;
         let jobs = at_prefix(&session);
         // Somebody deletes the key of one who holds after the long way.
-        let waiting = tokio::spawn(jobs.acquire().into_future());
-        holders_are(&jobs, 41).await;
+        let waiting = queue_up(&jobs).await;
         stranger.delete(KeyRange::prefix(format!("{PREFIX}foreign-"))).await.unwrap();
-        let guard = timeout(SOON, waiting).await.expect("it is our turn").unwrap().unwrap();
+        let guard = granted(waiting).await;
         stranger.delete(guard.key()).await.unwrap();
-        assert_eq!(timeout(SOON, guard.lost()).await.unwrap(), LossReason::KeyDeleted);
+        assert_eq!(why(guard.lost()).await, LossReason::KeyDeleted);
         drop(guard);
 
         // Of one who waits: told when it would be its turn, if not before; never granted.
         put_foreign(&stranger, 0..40).await;
-        let waiting = tokio::spawn(jobs.acquire().into_future());
-        holders_are(&jobs, 41).await;
+        let waiting = queue_up(&jobs).await;
         let own = jobs.holders().await.unwrap()[40].key.clone();
         stranger.delete(own).await.unwrap();
         stranger.delete(KeyRange::prefix(format!("{PREFIX}foreign-"))).await.unwrap();
-        let error = timeout(SOON, waiting).await.expect("it is told").unwrap().unwrap_err();
+        let error = ended(waiting).await.unwrap_err();
         assert_eq!(error.loss_reason(), Some(LossReason::KeyDeleted), "{error}");
 
         // Of one whose session is lost.
         put_foreign(&stranger, 0..40).await;
-        let waiting = tokio::spawn(jobs.acquire().into_future());
-        holders_are(&jobs, 41).await;
+        let waiting = queue_up(&jobs).await;
         session.close().await.unwrap();
-        let error = timeout(SOON, waiting).await.expect("it is told").unwrap().unwrap_err();
+        let error = ended(waiting).await.unwrap_err();
         assert_eq!(error.loss_reason(), Some(LossReason::Closed), "{error}");
         let left = stranger.count(KeyRange::prefix(PREFIX)).await.unwrap().count;
         assert_eq!(left, 40);
@@ -146,10 +140,10 @@ async fn far_back_in_a_queue_losses_are_told_too() {
 
 #[tokio::test]
 async fn a_compaction_during_a_long_wait_changes_nothing() {
-    on_each_server(async |etcd| {
-        let (cluster, direct) = start(&etcd).await;
+    on_each_listener(async |server| {
+        let (server, direct) = start(&server).await;
         for foreigners in [1, 40] {
-            let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
+            let proxy = Proxy::start(&server.endpoint()).await.unwrap();
             let client = Client::connect([proxy.endpoint()]).await.unwrap();
             let jobs = at_prefix(&open(&client).await);
             put_foreign(&direct, 0..foreigners).await;
@@ -174,11 +168,11 @@ async fn a_compaction_during_a_long_wait_changes_nothing() {
                 assert_eq!(client.get("elsewhere").await.unwrap().kvs.len(), 1);
                 assert!((&mut waiting).now_or_never().is_none(), "one is ahead");
             }
-            let before = started(cluster.member(0), "Range").await;
+            let before = server.calls(Call::Range).await;
             direct.delete(foreign(0)).await.unwrap();
-            let guard = timeout(SOON, waiting).await.expect("it is our turn").unwrap().unwrap();
+            let guard = granted(waiting).await;
             assert!(guard.is_held());
-            let looks = started(cluster.member(0), "Range").await - before;
+            let looks = server.calls(Call::Range).await - before;
             assert!(looks <= 3, "{looks} looks: it does not spin");
             guard.release().await.unwrap();
         }
@@ -188,32 +182,30 @@ async fn a_compaction_during_a_long_wait_changes_nothing() {
 
 #[tokio::test]
 async fn the_death_of_one_in_the_middle_moves_nobody_before_its_turn() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let holder = acquire(&Mutex::new(&open(&client).await, "jobs")).await;
         let mut waiting = Vec::new();
-        for number in 0..3 {
-            let client = Client::connect(cluster.endpoints()).await.unwrap();
-            let session = open(&client).await;
+        for _ in 0..3 {
+            let session = stranger(&server).await;
             let jobs = Mutex::new(&session, "jobs");
-            let asked = tokio::spawn(jobs.acquire().into_future());
-            holders_are(&jobs, number + 2).await;
+            let asked = queue_up(&jobs).await;
             waiting.push((session, asked));
         }
         let (middle, dead) = waiting.remove(1);
         client.lease_revoke(middle.lease()).await.unwrap();
         // Told at once, and not when its turn comes.
-        let error = timeout(SOON, dead).await.expect("it is told").unwrap().unwrap_err();
+        let error = ended(dead).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Lost);
         assert_eq!(error.loss_reason(), Some(LossReason::Revoked), "{error}");
         let (_last_session, last) = waiting.remove(1);
         let (_next_session, next) = waiting.remove(0);
         assert!(holder.is_held() && !next.is_finished() && !last.is_finished());
         holder.release().await.unwrap();
-        let next = timeout(SOON, next).await.expect("its turn").unwrap().unwrap();
+        let next = granted(next).await;
         assert!(!last.is_finished());
         next.release().await.unwrap();
-        let last = timeout(SOON, last).await.expect("its turn").unwrap().unwrap();
+        let last = granted(last).await;
         assert!(last.is_held());
     })
     .await;
@@ -221,11 +213,10 @@ async fn the_death_of_one_in_the_middle_moves_nobody_before_its_turn() {
 
 #[tokio::test]
 async fn whoever_gives_up_at_the_instant_of_the_grant_had_it_or_leaves_no_key() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let jobs = Mutex::new(&open(&client).await, "jobs");
-        let stranger = Client::connect(cluster.endpoints()).await.unwrap();
-        let other = Mutex::new(&open(&stranger).await, "jobs");
+        let other = Mutex::new(&stranger(&server).await, "jobs");
         let mut granted = 0;
         for round in 0..150_u32 {
             let guard = acquire(&other).await;
@@ -275,12 +266,11 @@ async fn whoever_gives_up_at_the_instant_of_the_grant_had_it_or_leaves_no_key() 
 
 #[tokio::test]
 async fn timeouts_that_race_with_releases_leave_the_lock_free_in_the_end() {
-    on_each_server(async |etcd| {
-        let (cluster, _) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (server, _) = start(&server).await;
         let mut contenders = Vec::new();
         for _ in 0..4 {
-            let client = Client::connect(cluster.endpoints()).await.unwrap();
-            let session = open(&client).await;
+            let session = stranger(&server).await;
             contenders.extend((0..5).map(|_| Mutex::new(&session, "jobs")));
         }
         let inside = AtomicUsize::new(0);

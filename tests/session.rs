@@ -1,4 +1,4 @@
-//! Sessions on real etcd: their lease, their states, and how they end.
+//! Sessions: their lease, their states, and how they end.
 
 use std::time::Duration;
 
@@ -7,53 +7,29 @@ use tenure::{
     ClaimState, Client, ErrorKind, EtcdError, EventKind, KeyRange, LeaseState, LossReason, Mutex,
     MutexGuard, Session, WatchStream,
 };
-use tenure_testkit::{Cluster, EtcdBinary, Proxy, eventually, on_each_server};
-use tokio::time::timeout;
+use tenure_testkit::{
+    Call, Fault, Server, TestServer, embed::Data, eventually, on_each_etcd, on_each_listener,
+    on_each_server, virtual_time,
+};
+use tokio::{
+    runtime::Runtime,
+    time::{sleep, timeout},
+};
 
-/// Long for anything that should happen; only a failure takes it.
-const SOON: Duration = Duration::from_secs(20);
+#[path = "support/lock.rs"]
+mod lock;
+#[path = "support/start.rs"]
+mod start;
 
-const KEEP_ALIVES: &str = concat!(
-    r#"grpc_server_msg_received_total{grpc_method="LeaseKeepAlive","#,
-    r#"grpc_service="etcdserverpb.Lease",grpc_type="bidi_stream"}"#,
-);
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-async fn start(etcd: &EtcdBinary, members: usize) -> (Cluster, Client) {
-    let cluster = Cluster::builder(etcd).members(members).fast(true).start().await.unwrap();
-    let client = Client::connect(cluster.endpoints()).await.unwrap();
-    (cluster, client)
-}
-
-/// A client whose connection can be hurt, and one whose cannot.
-async fn behind_a_proxy(etcd: &EtcdBinary) -> (Cluster, Proxy, Client, Client) {
-    let (cluster, direct) = start(etcd, 1).await;
-    let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
-    let client = Client::connect([proxy.endpoint()]).await.unwrap();
-    (cluster, proxy, client, direct)
-}
-
-async fn open(client: &Client, ttl: u64) -> Session {
-    Session::builder().ttl(seconds(ttl)).open(client).await.unwrap()
-}
+use lock::{open, open_for, seconds, told, why};
+use start::{MINUTE, SOON, behind_a_proxy, cluster, start};
 
 async fn acquire(session: &Session, name: &str) -> MutexGuard {
-    timeout(SOON, Mutex::new(session, name).acquire()).await.expect("it is free").unwrap()
-}
-
-async fn told(states: &mut (impl Stream<Item = LeaseState> + Unpin)) -> LeaseState {
-    timeout(SOON, states.next()).await.expect("a state is told").expect("it goes on")
+    lock::acquire(&Mutex::new(session, name)).await
 }
 
 async fn ended(states: &mut (impl Stream<Item = LeaseState> + Unpin)) -> bool {
     timeout(SOON, states.next()).await.expect("the stream ends").is_none()
-}
-
-async fn why(lost: impl Future<Output = LossReason>) -> LossReason {
-    timeout(SOON, lost).await.expect("the loss is told")
 }
 
 /// The keys of the next so many deletions.
@@ -82,8 +58,8 @@ fn keys() -> KeyRange {
 
 #[tokio::test]
 async fn a_session_has_the_ttl_that_was_asked_for_and_ends_a_little_before_it() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd, 1).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let before = client.clock().now();
         let session = Session::open(&client).await.unwrap();
         let after = client.clock().now();
@@ -94,7 +70,7 @@ async fn a_session_has_the_ttl_that_was_asked_for_and_ends_a_little_before_it() 
         let kept = seconds(15).mul_f64(0.99 - 0.05);
         assert!(session.deadline() <= after + kept, "no later than the server's");
         assert!(session.deadline() >= before + kept - Duration::from_millis(1));
-        let longer = open(&client, 300).await;
+        let longer = open_for(&client, seconds(300)).await;
         let lease = client.lease_time_to_live(longer.lease()).await.unwrap();
         assert_eq!((longer.ttl(), lease.granted_ttl), (seconds(300), Some(seconds(300))));
         assert_ne!(session.lease(), longer.lease());
@@ -110,9 +86,9 @@ async fn a_session_has_the_ttl_that_was_asked_for_and_ends_a_little_before_it() 
 
 #[tokio::test]
 async fn closing_gives_back_what_is_held_the_newest_first_and_ends_the_lease() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd, 1).await;
-        let session = open(&client, 60).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
+        let session = open(&client).await;
         let mut states = session.states();
         assert_eq!(told(&mut states).await, LeaseState::Healthy);
         let mut watch = client.watch(keys()).without_puts().await.unwrap();
@@ -148,10 +124,10 @@ async fn closing_gives_back_what_is_held_the_newest_first_and_ends_the_lease() {
 
 #[tokio::test]
 async fn an_orphaned_session_leaves_its_keys_for_one_ttl_or_whoever_resumes_it() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd, 1).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         for resumed in [true, false] {
-            let session = open(&client, 3).await;
+            let session = open_for(&client, seconds(3)).await;
             let guard = acquire(&session, "jobs").await;
             assert_eq!(session.orphan().await.unwrap(), session.lease());
             assert!(!guard.is_held());
@@ -179,7 +155,7 @@ async fn an_orphaned_session_leaves_its_keys_for_one_ttl_or_whoever_resumes_it()
             assert!(!lives(&client, &session).await);
             assert_eq!(client.count(keys()).await.unwrap().count, 0);
         }
-        let gone = open(&client, 60).await;
+        let gone = open(&client).await;
         gone.close().await.unwrap();
         let error = Session::resume(&client, gone.lease()).await.unwrap_err();
         assert_eq!(error.etcd_error(), Some(EtcdError::LeaseNotFound), "{error}");
@@ -190,12 +166,12 @@ async fn an_orphaned_session_leaves_its_keys_for_one_ttl_or_whoever_resumes_it()
 
 #[tokio::test]
 async fn the_last_that_is_dropped_ends_the_lease() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd, 1).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let is_gone = async |session: tenure::LeaseId| {
             client.lease_time_to_live(session).await.unwrap().remaining.is_none()
         };
-        let session = open(&client, 60).await;
+        let session = open(&client).await;
         let (lease, other) = (session.lease(), session.clone());
         let mutex = Mutex::new(&session, "jobs");
         let guard = acquire(&session, "jobs").await;
@@ -230,9 +206,9 @@ async fn the_last_that_is_dropped_ends_the_lease() {
 
 #[tokio::test]
 async fn states_are_told_in_their_order_and_late_comers_hear_the_last_at_once() {
-    on_each_server(async |etcd| {
-        let (_cluster, proxy, client, direct) = behind_a_proxy(&etcd).await;
-        let session = open(&client, 6).await;
+    on_each_listener(async |server| {
+        let (_server, proxy, client, direct) = behind_a_proxy(&server).await;
+        let session = open_for(&client, seconds(6)).await;
         let mut states = session.states();
         assert_eq!(told(&mut states).await, LeaseState::Healthy);
         proxy.pause();
@@ -263,11 +239,12 @@ async fn states_are_told_in_their_order_and_late_comers_hear_the_last_at_once() 
 
 #[tokio::test]
 async fn a_lease_revoked_by_somebody_else_is_lost_and_its_siblings_are_not() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd, 1).await;
-        let stranger = Client::connect(cluster.endpoints()).await.unwrap();
-        let (idle, holder) = (open(&client, 3).await, open(&client, 300).await);
-        let sibling = open(&client, 3).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
+        let stranger = server.client().await.unwrap();
+        let (idle, holder) =
+            (open_for(&client, seconds(3)).await, open_for(&client, seconds(300)).await);
+        let sibling = open_for(&client, seconds(3)).await;
         let guard = acquire(&holder, "jobs").await;
         let kept = acquire(&sibling, "other").await;
         // Heard at the next renewal, and much sooner where a key is watched.
@@ -288,8 +265,8 @@ async fn a_lease_revoked_by_somebody_else_is_lost_and_its_siblings_are_not() {
 
 #[tokio::test]
 async fn a_session_that_reenters_begins_anew_and_what_was_held_stays_lost() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd, 1).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let session = Session::builder().ttl(seconds(3)).reenter().open(&client).await.unwrap();
         let mut states = session.states();
         let mut leases = Vec::new();
@@ -334,9 +311,9 @@ async fn a_session_that_reenters_begins_anew_and_what_was_held_stays_lost() {
 
 #[tokio::test]
 async fn a_session_outlives_members_and_connections_that_come_and_go() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd, 3).await;
-        let session = open(&client, 10).await;
+    on_each_etcd(async |etcd| {
+        let (cluster, client) = cluster(&etcd, 3).await;
+        let session = open_for(&client, seconds(10)).await;
         let guard = acquire(&session, "jobs").await;
         for index in 0..3 {
             cluster.kill(index).unwrap();
@@ -353,13 +330,13 @@ async fn a_session_outlives_members_and_connections_that_come_and_go() {
 
 #[tokio::test]
 async fn another_cluster_behind_the_same_address_is_no_place_for_the_session() {
-    on_each_server(async |etcd| {
-        let (_cluster, proxy, client, _) = behind_a_proxy(&etcd).await;
-        let (other, there) = start(&etcd, 1).await;
-        let session = open(&client, 10).await;
+    on_each_listener(async |server| {
+        let (_server, proxy, client, _) = behind_a_proxy(&server).await;
+        let (other, there) = start(&server).await;
+        let session = open_for(&client, seconds(10)).await;
         there.lease_grant(seconds(60)).id(session.lease()).await.unwrap();
         let guard = acquire(&session, "jobs").await;
-        proxy.retarget(&other.endpoints()[0]);
+        proxy.retarget(&other.endpoint());
         proxy.reset();
         // It has a lease of that number, too, and answers each renewal.
         assert_eq!(why(session.lost()).await, LossReason::ClusterChanged);
@@ -370,37 +347,38 @@ async fn another_cluster_behind_the_same_address_is_no_place_for_the_session() {
 
 #[tokio::test]
 async fn renewals_go_on_while_the_callers_thread_is_blocked() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd, 1).await;
-        let session = open(&client, 2).await;
+    let ttl = seconds(2);
+    // On all servers at once, since it takes its time.
+    let mut blocked = Vec::new();
+    for kind in Server::all().unwrap() {
+        let (server, client) = start(&kind).await;
+        let session = open_for(&client, ttl).await;
         let guard = acquire(&session, "jobs").await;
         let mut states = session.states();
         assert_eq!(told(&mut states).await, LeaseState::Healthy);
-        // No state is waited for: the only thread of this test's runtime is kept busy for as long as
-        // was promised, 10 x TTL, as a caller does who computes, and renewals must not need it.
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "that it blocks the caller's thread is tested"
-        )]
-        std::thread::sleep(10 * session.ttl());
-        assert!(guard.is_held());
-        assert_eq!(states.next().now_or_never(), None, "it was healthy all the time");
+        blocked.push((kind, server, guard, states));
+    }
+    // No state is waited for: the only thread of this test's runtime is kept busy for as long as
+    // was promised, 10 x TTL, as a caller does who computes, and renewals must not need it.
+    #[expect(clippy::disallowed_methods, reason = "that it blocks the caller's thread is tested")]
+    std::thread::sleep(10 * ttl);
+    for (kind, _server, guard, mut states) in blocked {
+        assert!(guard.is_held(), "on {kind}");
+        assert_eq!(states.next().now_or_never(), None, "it was healthy all the time on {kind}");
         guard.kv().put("k", "v").await.unwrap();
-    })
-    .await;
+    }
 }
 
-#[tokio::test]
-async fn a_session_with_a_thousand_locks_sends_no_more_renewals_than_one_with_none() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd, 1).await;
-        let session = open(&client, 6).await;
+#[test]
+fn a_session_with_a_thousand_locks_sends_no_more_renewals_than_one_with_none() {
+    let with_all_and_none = async |server: TestServer| {
+        let client = server.client().await.unwrap();
+        let session = open_for(&client, seconds(6)).await;
         // Three renewals take about as long as one TTL.
         let in_a_while = async || {
-            let sent = async || cluster.member(0).metric(KEEP_ALIVES).await.unwrap();
-            let (before, until) = (sent().await, session.deadline() + session.ttl());
+            let (before, until) = (server.renewals().await, session.deadline() + session.ttl());
             eventually(SOON, "it is renewed", async || session.deadline() >= until).await;
-            sent().await - before
+            server.renewals().await - before
         };
         let with_none = in_a_while().await;
         let locks: Vec<_> =
@@ -409,9 +387,86 @@ async fn a_session_with_a_thousand_locks_sends_no_more_renewals_than_one_with_no
         let held = timeout(3 * SOON, held).await.unwrap().unwrap();
         let with_all = in_a_while().await;
         assert!(held.iter().all(|guard| guard.is_held()));
-        assert!(with_none >= 3.0, "{with_none}");
-        assert!(with_all <= with_none + 1.0, "{with_all}, and {with_none} without locks");
+        assert!(with_none >= 3, "{with_none}");
+        assert!(with_all <= with_none + 1, "{with_all}, and {with_none} without locks");
         session.close().await.unwrap();
-    })
-    .await;
+    };
+    // It takes its time, where there is no other.
+    virtual_time(with_all_and_none);
+    Runtime::new().unwrap().block_on(on_each_etcd(async |etcd| {
+        let (server, _) = start(&Server::Etcd(etcd)).await;
+        with_all_and_none(server).await;
+    }));
+}
+
+#[test]
+fn a_session_whose_answers_are_lost_has_one_lease_and_counts_from_the_first_copy() {
+    for fault in [Fault::lose_answer(), Fault::silence()] {
+        for times in 1..=3 {
+            virtual_time(async |server| {
+                let client = server.client().await.unwrap();
+                let server = server.embedded().unwrap();
+                let lost = |call| server.inject(fault.clone().on(call).times(times));
+                let grants = lost(Call::LeaseGrant);
+                let begun = client.clock().now();
+                let session = Session::open(&client).await.unwrap();
+                assert!(grants.is_spent());
+                let kept = seconds(15).mul_f64(0.99 - 0.05);
+                assert_eq!(session.deadline(), begun + kept);
+                assert_eq!(client.leases().await.unwrap().leases, [session.lease()]);
+                sleep(MINUTE).await;
+                assert_eq!(session.state(), LeaseState::Healthy);
+
+                let guard = acquire(&session, "jobs").await;
+                let revocations = lost(Call::LeaseRevoke);
+                session.close().await.unwrap();
+                assert!(revocations.is_spent());
+                assert_eq!(why(guard.lost()).await, LossReason::Closed);
+                assert!(client.leases().await.unwrap().leases.is_empty());
+                assert_eq!(client.count(keys()).await.unwrap().count, 0);
+            });
+        }
+    }
+}
+
+#[test]
+fn renewals_that_are_lost_cost_nothing_before_the_ttl_is_over() {
+    virtual_time(async |server| {
+        let client = server.client().await.unwrap();
+        let server = server.embedded().unwrap();
+        let session = Session::open(&client).await.unwrap();
+        let guard = acquire(&session, "jobs").await;
+        for fault in [Fault::lose_request(), Fault::ignore(), Fault::silence()] {
+            for _ in 0..2 {
+                // A third of it may pass before the first renewal is due.
+                let lost = server.inject(fault.clone().on(Call::LeaseKeepAlive));
+                server.cut_streams();
+                sleep(session.ttl() / 2).await;
+                drop(lost);
+                sleep(session.ttl()).await;
+                assert_eq!(session.state(), LeaseState::Healthy);
+            }
+        }
+        assert!(guard.is_held());
+        assert_eq!(session.generation(), 0);
+    });
+}
+
+#[test]
+fn a_session_that_reenters_lives_on_at_a_server_that_lost_its_data() {
+    virtual_time(async |server| {
+        let client = server.client().await.unwrap();
+        let session = Session::builder().reenter().open(&client).await.unwrap();
+        let mut states = session.states();
+        for generation in 0..3 {
+            assert_eq!(told(&mut states).await, LeaseState::Healthy);
+            let guard = acquire(&session, "jobs").await;
+            assert_eq!(session.generation(), generation);
+            server.embedded().unwrap().restart(Data::Lost);
+            let changed = LossReason::ClusterChanged;
+            assert_eq!(told(&mut states).await, lost(changed));
+            assert!(!guard.is_held());
+            assert_eq!(why(guard.lost()).await, changed);
+        }
+    });
 }

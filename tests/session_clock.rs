@@ -1,33 +1,34 @@
 //! The deadline of a guard, on clocks that jump or run unevenly.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use futures::StreamExt;
-use tenure::{ClaimState, Client, Clock, LossReason, Moment, Mutex, Session};
-use tenure_testkit::{Cluster, Direction, Proxy, eventually, on_each_server};
+use tenure::{ClaimState, Client, Clock, LossReason, Moment, Mutex};
+use tenure_testkit::{Direction, Proxy, eventually, on_each_listener, on_each_server};
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(20);
+#[path = "support/lock.rs"]
+mod lock;
+#[path = "support/start.rs"]
+mod start;
+
+use lock::{acquire, open, open_for, seconds};
+use start::{SOON, start};
 
 /// A machine that sleeps: its clock, that counts suspend, jumps; timers, that do not, stand still
 /// meanwhile and go on after it as if nothing had been.
 #[tokio::test]
 async fn a_guard_is_lost_at_once_when_the_machine_wakes_from_a_long_sleep() {
-    on_each_server(async |etcd| {
-        let cluster = Cluster::builder(&etcd).start().await.unwrap();
+    on_each_server(async |server| {
+        let (server, _) = start(&server).await;
         let asleep = Arc::new(AtomicU64::new(0));
         let (slept, awake) = (Arc::clone(&asleep), Clock::boot());
-        let clock =
-            Clock::from_fn(move || awake.now() + Duration::from_secs(slept.load(Ordering::SeqCst)));
-        let client = Client::builder(cluster.endpoints()).clock(clock).connect().await.unwrap();
-        let session = Session::builder().ttl(Duration::from_secs(60)).open(&client).await.unwrap();
-        let guard = timeout(SOON, Mutex::new(&session, "m").acquire()).await.unwrap().unwrap();
+        let clock = Clock::from_fn(move || awake.now() + seconds(slept.load(Ordering::SeqCst)));
+        let client = server.connect().clock(clock).connect().await.unwrap();
+        let guard = acquire(&Mutex::new(&open(&client).await, "m")).await;
         assert!(guard.is_held());
 
         asleep.store(59, Ordering::SeqCst);
@@ -35,7 +36,7 @@ async fn a_guard_is_lost_at_once_when_the_machine_wakes_from_a_long_sleep() {
         let refused = guard.kv().put("k", "v").await.unwrap_err();
         assert_eq!(refused.loss_reason(), Some(LossReason::Expired));
         // No renewal is due for 20 s by the timers' own clock.
-        let lost = timeout(Duration::from_secs(2), guard.lost()).await;
+        let lost = timeout(seconds(2), guard.lost()).await;
         assert_eq!(lost.expect("a wake-up comes each second"), LossReason::Expired);
         assert!(client.get("k").await.unwrap().kv().is_none());
     })
@@ -54,22 +55,19 @@ fn skewed(per_mille: u64) -> Clock {
 
 #[tokio::test]
 async fn a_guard_ends_before_its_key_on_a_clock_that_is_off_and_a_network_that_is_slow() {
-    on_each_server(async |etcd| {
-        let cluster = Cluster::builder(&etcd).fast(true).start().await.unwrap();
-        let direct = Client::connect(cluster.endpoints()).await.unwrap();
+    on_each_listener(async |server| {
+        let (server, direct) = start(&server).await;
         // 1 % of 6 s is well above what the test's own reading of events may add.
-        let ttl = Duration::from_secs(6);
+        let ttl = seconds(6);
         let runs = [(990, 0), (1010, 0), (990, 3), (1010, 3)];
         let runs = runs.map(|(per_mille, third)| {
-            let (cluster, direct) = (&cluster, direct.clone());
+            let (server, direct) = (&server, direct.clone());
             async move {
-                let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
+                let proxy = Proxy::start(&server.endpoint()).await.unwrap();
                 let client = Client::builder([proxy.endpoint()]).clock(skewed(per_mille));
                 let client = client.connect().await.unwrap();
-                let session = Session::builder().ttl(ttl).open(&client).await.unwrap();
-                let name = format!("m{per_mille}{third}");
-                let lock = Mutex::new(&session, name);
-                let guard = timeout(SOON, lock.acquire()).await.unwrap().unwrap();
+                let session = open_for(&client, ttl).await;
+                let guard = acquire(&Mutex::new(&session, format!("m{per_mille}{third}"))).await;
                 let mut deletions = direct.watch(guard.key()).without_puts().await.unwrap();
                 if third > 0 {
                     // Answers take longer than a renewal may be silent.

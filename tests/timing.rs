@@ -11,7 +11,7 @@ use std::{
 };
 
 use tenure::{Client, Error, KeyRange};
-use tenure_testkit::{Cluster, EtcdBinary, on_each_server};
+use tenure_testkit::{Cluster, EtcdBinary, on_each_etcd, virtual_time};
 use tokio::{
     task::JoinSet,
     time::{sleep, sleep_until, timeout},
@@ -174,7 +174,7 @@ enum Fault {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_go_on_while_members_die_and_freeze() {
-    on_each_server(campaign).await;
+    on_each_etcd(campaign).await;
 }
 
 async fn campaign(etcd: EtcdBinary) {
@@ -256,4 +256,33 @@ async fn check_puts(cluster: &Cluster, client: &Client, puts: &HashMap<String, P
     }
     let acknowledged = puts.values().filter(|put| **put == Put::Acknowledged).count();
     assert!(acknowledged > 100, "only {acknowledged} puts were acknowledged");
+}
+
+/// Without the compiler's help it takes a while longer.
+const VIRTUAL_HOURS: Duration =
+    Duration::from_millis(if cfg!(debug_assertions) { 2000 } else { 100 });
+
+#[test]
+fn an_hours_lease_kept_and_let_go_in_virtual_time_takes_milliseconds() {
+    let hour = Duration::from_secs(3600);
+    // The best of three: what others do with the processor is not what is measured.
+    let took = (0..3).map(|_| {
+        let begun = Instant::now();
+        virtual_time(async |server| {
+            let client = server.client().await.unwrap();
+            let lease = client.lease_grant(hour).await.unwrap();
+            client.put("key", "value").lease(lease.id).await.unwrap();
+            let kept = client.lease_keep_alive(&lease).await.unwrap();
+            sleep(hour + hour / 2).await;
+            assert!(kept.is_held());
+            assert_eq!(client.count("key").await.unwrap().count, 1);
+            drop(kept);
+            sleep(hour + Duration::from_secs(1)).await;
+            assert_eq!(client.count("key").await.unwrap().count, 0);
+        });
+        begun.elapsed()
+    });
+    let took = took.min().unwrap();
+    println!("two and a half virtual hours: {took:.2?}");
+    assert!(took < VIRTUAL_HOURS, "{took:?}");
 }

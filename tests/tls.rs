@@ -4,7 +4,7 @@
 use std::{fs, future::IntoFuture, time::Duration};
 
 use tenure::{Client, Error, ErrorKind, Tls};
-use tenure_testkit::{Cluster, EtcdBinary, Proxy, TestCerts, on_each_server};
+use tenure_testkit::{Cluster, EtcdBinary, Proxy, TestCerts, on_each_etcd};
 use tokio::{net::TcpListener, time::timeout};
 
 /// Long for what takes milliseconds: only shows that it ends.
@@ -44,7 +44,7 @@ fn port(cluster: &Cluster) -> String {
 
 #[tokio::test]
 async fn a_server_is_trusted_by_its_authority_by_address_and_by_name() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let certs = certs();
         let cluster = start(&etcd, &certs, false).await;
         let port = port(&cluster);
@@ -62,7 +62,7 @@ async fn a_server_is_trusted_by_its_authority_by_address_and_by_name() {
 
 #[tokio::test]
 async fn certificates_come_from_memory_or_from_files() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let certs = certs();
         let cluster = start(&etcd, &certs, true).await;
         let endpoint = &cluster.endpoints()[0];
@@ -79,7 +79,7 @@ async fn certificates_come_from_memory_or_from_files() {
 
 #[tokio::test]
 async fn a_client_without_the_certificate_that_is_asked_for_is_told() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let certs = certs();
         let cluster = start(&etcd, &certs, true).await;
         let client = connect(&cluster.endpoints()[0], Tls::new().ca_pem(certs.ca())).await;
@@ -92,7 +92,7 @@ async fn a_client_without_the_certificate_that_is_asked_for_is_told() {
 
 #[tokio::test]
 async fn a_client_certificate_of_a_stranger_is_told() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (certs, strange) = (certs(), certs());
         let cluster = start(&etcd, &certs, true).await;
         let tls =
@@ -107,7 +107,7 @@ async fn a_client_certificate_of_a_stranger_is_told() {
 
 #[tokio::test]
 async fn a_server_that_is_not_trusted_is_told() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (certs, strange) = (certs(), certs());
         let cluster = start(&etcd, &certs, false).await;
         for tls in [Tls::new().ca_pem(strange.ca()), Tls::new()] {
@@ -121,7 +121,7 @@ async fn a_server_that_is_not_trusted_is_told() {
 
 #[tokio::test]
 async fn a_server_with_another_name_is_told_and_the_name_can_be_given() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let certs = certs();
         let cluster = start(&etcd, &certs, false).await;
         let tls = || Tls::new().ca_pem(certs.ca());
@@ -136,7 +136,7 @@ async fn a_server_with_another_name_is_told_and_the_name_can_be_given() {
 
 #[tokio::test]
 async fn calls_move_on_from_a_member_whose_certificate_is_not_trusted() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (certs, strange) = (certs(), certs());
         let trusted = start(&etcd, &certs, false).await;
         let stranger = start(&etcd, &strange, false).await;
@@ -152,7 +152,7 @@ async fn calls_move_on_from_a_member_whose_certificate_is_not_trusted() {
 
 #[tokio::test]
 async fn a_handshake_that_is_not_answered_sends_no_write() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let certs = certs();
         let cluster = start(&etcd, &certs, false).await;
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -171,7 +171,7 @@ async fn a_handshake_that_is_not_answered_sends_no_write() {
 
 #[tokio::test]
 async fn a_connection_with_tls_is_made_again_after_a_reset() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let certs = certs();
         let cluster = start(&etcd, &certs, true).await;
         let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
@@ -189,7 +189,7 @@ async fn a_connection_with_tls_is_made_again_after_a_reset() {
 
 #[tokio::test]
 async fn speaking_plainly_to_a_server_with_tls_ends_in_an_error() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let certs = certs();
         let cluster = start(&etcd, &certs, false).await;
         let plain = cluster.endpoints()[0].replace("https", "http");

@@ -1,4 +1,4 @@
-//! Transactions on real etcd: which branch runs, what is refused, at which revision it happens, and
+//! Transactions: which branch runs, what is refused, at which revision it happens, and
 //! what becomes of them when members die.
 
 use std::{fmt::Debug, future::IntoFuture, time::Duration};
@@ -7,15 +7,11 @@ use tenure::{
     Client, Compare, Count, Delete, ErrorKind, EtcdError, Get, KeyRange, Op, OpResponse, Put,
     Result, Revision, SortBy, Txn, TxnResponse,
 };
-use tenure_testkit::{Cluster, EtcdBinary, on_each_server};
+use tenure_testkit::{on_each_etcd, on_each_server};
 
-const MINUTE: Duration = Duration::from_secs(60);
-
-async fn one(etcd: &EtcdBinary) -> (Cluster, Client) {
-    let cluster = Cluster::builder(etcd).fast(true).start().await.unwrap();
-    let client = Client::connect(cluster.endpoints()).await.unwrap();
-    (cluster, client)
-}
+#[path = "support/start.rs"]
+mod start;
+use start::{MINUTE, cluster, start, start_with};
 
 #[track_caller]
 fn refused<T: Debug>(result: Result<T>, why: EtcdError) {
@@ -46,8 +42,8 @@ fn in_else(ops: impl IntoIterator<Item = Op>) -> Op {
 
 #[tokio::test]
 async fn a_branch_runs_whole_and_answers_in_order() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let absent = || Compare::missing("k");
         let txn = |client: &Client| {
             let txn = client.txn().when([absent()]).and_then([put("k"), put("l")]);
@@ -113,8 +109,8 @@ async fn a_key_may_be_changed_once_in_a_branch() {
         (vec![nested([delete("abc")]), nested([delete("abc")])], false),
         (vec![nested([put("abc")]), nested([put("xyz")])], false),
     ];
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         for (ops, bad) in &table {
             let then = client.txn().and_then(ops.clone()).await;
             // The branch that does not run is held to the same.
@@ -132,8 +128,8 @@ async fn a_key_may_be_changed_once_in_a_branch() {
 async fn a_txn_has_room_for_128_operations_nested_ones_counted() {
     let puts = |count: usize| (0..count).map(|n| Op::from(Put::new(format!("k{n:03}"), "")));
     let compares = |count: usize| (0..count).map(|_| Compare::missing("k"));
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let too_many = EtcdError::TooManyOps;
         refused(client.txn().when(compares(129)).await, too_many);
         refused(client.txn().and_then(puts(129)).await, too_many);
@@ -149,9 +145,7 @@ async fn a_txn_has_room_for_128_operations_nested_ones_counted() {
         assert_eq!(client.count(KeyRange::all()).await.unwrap().count, 128);
 
         // A server that is told to take more does.
-        let cluster =
-            Cluster::builder(&etcd).fast(true).flag("--max-txn-ops=200").start().await.unwrap();
-        let client = Client::connect(cluster.endpoints()).await.unwrap();
+        let (_server, client) = start_with(&server, &["--max-txn-ops=200"]).await;
         client.txn().and_then(puts(200)).await.unwrap();
         refused(client.txn().and_then(puts(201)).await, too_many);
     })
@@ -202,8 +196,8 @@ async fn each_relation_holds_for_exactly_the_keys_it_should() {
         (Compare::missing(KeyRange::span("x", "z")), true),
         (Compare::create_revision(KeyRange::starting_at("x")).equal(0), true),
     ];
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         for value in ["v1", "v2", "v3"] {
             client.put(k, value).await.unwrap();
         }
@@ -225,8 +219,8 @@ async fn each_relation_holds_for_exactly_the_keys_it_should() {
 
 #[tokio::test]
 async fn a_range_compare_fails_for_one_key_that_differs() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let first = client.put("/a/1", "").await.unwrap().header.revision;
         client.put("/a/2", "").await.unwrap();
         let only = |prefix| Compare::create_revision(KeyRange::prefix(prefix)).equal(first);
@@ -249,8 +243,8 @@ fn path(mut txn: TxnResponse) -> Vec<bool> {
 
 #[tokio::test]
 async fn nested_txns_run_the_branches_their_own_conditions_choose() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         // Every path through four levels of then and else.
         for choice in 0..16u8 {
             let wanted: Vec<_> = (0..4).map(|level| choice >> level & 1 == 1).collect();
@@ -282,8 +276,8 @@ async fn nested_txns_run_the_branches_their_own_conditions_choose() {
 
 #[tokio::test]
 async fn only_a_txn_that_changes_something_moves_the_revision() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let start = client.put("k", "").await.unwrap().header.revision;
         let read = client.txn().and_then([Get::new("k")]).await.unwrap();
         assert_eq!(read.header.revision, start);
@@ -301,8 +295,8 @@ async fn only_a_txn_that_changes_something_moves_the_revision() {
 
 #[tokio::test]
 async fn a_compare_and_the_header_speak_of_the_same_revision() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         for n in 0..20 {
             let key = format!("k{n}");
             // Read-only, so that the server answers it without a log entry.
@@ -318,8 +312,8 @@ async fn a_compare_and_the_header_speak_of_the_same_revision() {
 
 #[tokio::test]
 async fn a_txn_with_a_read_that_cannot_be_fails_whole() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = one(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         for _ in 0..5 {
             client.put("k", "").await.unwrap();
         }
@@ -345,8 +339,8 @@ async fn a_txn_with_a_read_that_cannot_be_fails_whole() {
 
 #[tokio::test]
 async fn a_write_to_a_dead_member_fails_in_time_and_is_not_seen_elsewhere() {
-    on_each_server(async |etcd| {
-        let cluster = Cluster::builder(&etcd).members(3).fast(true).start().await.unwrap();
+    on_each_etcd(async |etcd| {
+        let (cluster, _) = cluster(&etcd, 3).await;
         let dead = Client::connect([cluster.member(0).endpoint()]).await.unwrap();
         dead.put("warm", "").await.unwrap();
         cluster.kill(0).unwrap();
@@ -362,8 +356,8 @@ async fn a_write_to_a_dead_member_fails_in_time_and_is_not_seen_elsewhere() {
 
 #[tokio::test]
 async fn read_only_txns_wait_for_a_restart_as_reads_do() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = one(&etcd).await;
+    on_each_etcd(async |etcd| {
+        let (cluster, client) = cluster(&etcd, 1).await;
         client.put("k", "v").await.unwrap();
         cluster.kill(0).unwrap();
         let get = || Op::from(Get::new("k"));
@@ -383,9 +377,8 @@ async fn read_only_txns_wait_for_a_restart_as_reads_do() {
 
 #[tokio::test]
 async fn a_read_only_txn_leaves_a_frozen_member_and_a_writing_one_does_not() {
-    on_each_server(async |etcd| {
-        let cluster = Cluster::builder(&etcd).members(3).fast(true).start().await.unwrap();
-        let client = Client::connect(cluster.endpoints()).await.unwrap();
+    on_each_etcd(async |etcd| {
+        let (cluster, client) = cluster(&etcd, 3).await;
         // A connection to each.
         for _ in 0..6 {
             client.put("k", "v").await.unwrap();
@@ -407,9 +400,8 @@ async fn a_read_only_txn_leaves_a_frozen_member_and_a_writing_one_does_not() {
 /// etcd before 3.5.5 dies of a read-only txn that is cancelled in the middle (its issue 14110).
 #[tokio::test]
 async fn a_read_only_txn_that_is_given_up_kills_no_server() {
-    on_each_server(async |etcd| {
-        let cluster = Cluster::builder(&etcd).fast(true).start().await.unwrap();
-        let client = Client::connect(cluster.endpoints()).await.unwrap();
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         for batch in 0..100 {
             let puts = (0..100).map(|n| Put::new(format!("k/{batch}-{n}"), "v"));
             client.txn().and_then(puts).await.unwrap();
@@ -422,7 +414,7 @@ async fn a_read_only_txn_that_is_given_up_kills_no_server() {
             let _ = tokio::time::timeout(patience, read).await;
         }
         client.put("still", "there").await.unwrap();
-        assert!(cluster.member(0).is_running());
+        assert!(server.cluster().is_none_or(|cluster| cluster.member(0).is_running()));
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! Watches against real etcd: who is told what, in which order, and how a watch ends.
+//! Watches: who is told what, in which order, and how a watch ends.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -7,24 +7,12 @@ use tenure::{
     Client, Delete, ErrorKind, Event, EventKind, KeyRange, Op, Put, Revision, WatchRequest,
     WatchResponse, WatchState, WatchStream,
 };
-use tenure_testkit::{Cluster, EtcdBinary, Member, eventually, on_each_server};
+use tenure_testkit::{Call, eventually, on_each_server};
 use tokio::time::timeout;
 
-/// Long for anything that should happen; only a failure takes it.
-const SOON: Duration = Duration::from_secs(20);
-
-const WATCHERS: &str = "etcd_debugging_mvcc_watcher_total";
-const STARTED: &str = concat!(
-    r#"grpc_server_started_total{grpc_method="Watch","#,
-    r#"grpc_service="etcdserverpb.Watch",grpc_type="bidi_stream"}"#,
-);
-const STREAMS: &str = "etcd_debugging_mvcc_watch_stream_total";
-
-async fn start(etcd: &EtcdBinary) -> (Cluster, Client) {
-    let cluster = Cluster::builder(etcd).fast(true).start().await.unwrap();
-    let client = Client::connect(cluster.endpoints()).await.unwrap();
-    (cluster, client)
-}
+#[path = "support/start.rs"]
+mod start;
+use start::{SOON, start, start_with};
 
 async fn next(watch: &mut WatchStream) -> WatchResponse {
     timeout(SOON, watch.try_next()).await.expect("something is told").unwrap().unwrap()
@@ -56,14 +44,10 @@ async fn put(client: &Client, key: &'static str, value: &'static str) -> Revisio
     client.put(key, value).await.unwrap().header.revision
 }
 
-async fn metric(member: &Member, name: &str) -> f64 {
-    member.metric(name).await.unwrap()
-}
-
 #[tokio::test]
 async fn each_watch_is_told_of_its_own_keys_and_of_nothing_else() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let ranges = || {
             let keys = ["a", "b", "c"].map(KeyRange::from);
             keys.into_iter().chain([KeyRange::prefix("b"), KeyRange::span("a", "c")])
@@ -107,8 +91,8 @@ async fn each_watch_is_told_of_its_own_keys_and_of_nothing_else() {
 
 #[tokio::test]
 async fn a_watch_begins_after_the_revision_at_which_it_was_accepted() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         for range in [KeyRange::key("k"), KeyRange::prefix("k"), KeyRange::span("j", "l")] {
             let before = put(&client, "k", "before").await;
             let mut watch = client.watch(range).created_notify().await.unwrap();
@@ -130,8 +114,8 @@ async fn a_watch_begins_after_the_revision_at_which_it_was_accepted() {
 
 #[tokio::test]
 async fn a_watch_from_a_revision_to_come_is_silent_until_then() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let now = put(&client, "k", "0").await;
         let start = Revision(now.0 + 10);
         let mut watch = client.watch("k").start_revision(start).await.unwrap();
@@ -147,8 +131,8 @@ async fn a_watch_from_a_revision_to_come_is_silent_until_then() {
 
 #[tokio::test]
 async fn history_is_told_before_what_happens_now() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         for _ in 0..50 {
             put(&client, "k", "past").await;
         }
@@ -169,8 +153,8 @@ async fn history_is_told_before_what_happens_now() {
 
 #[tokio::test]
 async fn watches_opened_among_writes_miss_nothing_after_their_acceptance() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let writer = tokio::spawn({
             let client = client.clone();
             async move {
@@ -195,8 +179,8 @@ async fn watches_opened_among_writes_miss_nothing_after_their_acceptance() {
 
 #[tokio::test]
 async fn the_events_of_a_transaction_come_together_live_and_from_history() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let mut live = client.watch(KeyRange::prefix("k")).await.unwrap();
         let mut expected = Vec::new();
         for value in ["1", "2", "3"] {
@@ -224,8 +208,8 @@ async fn the_events_of_a_transaction_come_together_live_and_from_history() {
 
 #[tokio::test]
 async fn creations_changes_deletions_and_expiries_are_told_apart() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let mut watch = client.watch(KeyRange::all()).await.unwrap();
         put(&client, "k", "1").await;
         client.put("k", "").await.unwrap();
@@ -248,8 +232,8 @@ async fn creations_changes_deletions_and_expiries_are_told_apart() {
 
 #[tokio::test]
 async fn filters_leave_out_puts_or_deletions() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let mut deletions = client.watch("k").without_puts().await.unwrap();
         let mut puts = client.watch("k").without_deletes().await.unwrap();
         for value in ["1", "2"] {
@@ -264,8 +248,8 @@ async fn filters_leave_out_puts_or_deletions() {
 
 #[tokio::test]
 async fn the_old_value_comes_to_those_who_asked_for_it_and_to_nobody_else() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let mut watches = Vec::new();
         for place in 0..12 {
             let range = match place % 3 {
@@ -296,8 +280,8 @@ async fn the_old_value_comes_to_those_who_asked_for_it_and_to_nobody_else() {
 
 #[tokio::test]
 async fn bad_input_is_refused_before_anything_is_sent() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let bad: [fn(&Client) -> WatchRequest; 4] = [
             |client| client.watch(""),
             |client| client.watch(KeyRange::span("b", "a")),
@@ -315,7 +299,7 @@ async fn bad_input_is_refused_before_anything_is_sent() {
         }
         // The answer to this comes after anything that was sent before it.
         client.count("k").await.unwrap();
-        assert_eq!(metric(cluster.member(0), STARTED).await, 0.0);
+        assert_eq!(server.calls(Call::Watch).await, 0);
         // What is unusual and allowed.
         let mut watches = Vec::new();
         for start in [0, 1] {
@@ -332,8 +316,8 @@ async fn bad_input_is_refused_before_anything_is_sent() {
 
 #[tokio::test]
 async fn a_watch_from_before_the_compaction_ends_and_says_from_where_there_is_history() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let mut sibling = client.watch("k").await.unwrap();
         for _ in 0..8 {
             put(&client, "k", "v").await;
@@ -355,28 +339,26 @@ async fn a_watch_from_before_the_compaction_ends_and_says_from_where_there_is_hi
 
 #[tokio::test]
 async fn a_thousand_watches_use_one_stream_and_end_at_the_server_when_dropped() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
-        let member = cluster.member(0);
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let accepted = (0..1000).map(|place| client.watch(format!("k{place}")).into_future());
         let mut watches: Vec<_> =
             join_all(accepted).await.into_iter().collect::<Result<_, _>>().unwrap();
-        assert_eq!(metric(member, WATCHERS).await, 1000.0);
-        assert_eq!(metric(member, STREAMS).await, 1.0);
+        assert_eq!(server.watches().await, 1000);
+        assert_eq!(server.watch_streams().await, 1);
         for value in ["1", "2"] {
             let puts = (990..1000).map(|place| Put::new(format!("k{place}"), value));
             client.txn().and_then(puts).await.unwrap();
         }
         drop(watches.drain(..500));
-        eventually(SOON, "half of them are gone", async || metric(member, WATCHERS).await == 500.0)
-            .await;
+        eventually(SOON, "half of them are gone", async || server.watches().await == 500).await;
         for (place, watch) in (990..).zip(&mut watches[490..]) {
             let expected = ["1", "2"].map(|value| format!("k{place}={value}"));
             assert_eq!(told(watch, 2).await, expected);
         }
         drop(watches);
         eventually(SOON, "all of them, and the stream", async || {
-            metric(member, WATCHERS).await == 0.0 && metric(member, STREAMS).await == 0.0
+            server.watches().await == 0 && server.watch_streams().await == 0
         })
         .await;
     })
@@ -385,8 +367,8 @@ async fn a_thousand_watches_use_one_stream_and_end_at_the_server_when_dropped() 
 
 #[tokio::test]
 async fn a_watch_given_up_before_it_is_accepted_leaves_nothing_behind() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let mut sibling = client.watch("k").await.unwrap();
         for _ in 0..100 {
             assert!(client.watch("k").into_future().now_or_never().is_none());
@@ -396,18 +378,15 @@ async fn a_watch_given_up_before_it_is_accepted_leaves_nothing_behind() {
         }
         put(&client, "k", "1").await;
         assert_eq!(told(&mut sibling, 1).await, ["k=1"]);
-        eventually(SOON, "only the sibling is left", async || {
-            metric(cluster.member(0), WATCHERS).await == 1.0
-        })
-        .await;
+        eventually(SOON, "only the sibling is left", async || server.watches().await == 1).await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_closed_client_ends_its_watches_and_takes_no_more() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let mut watches = Vec::new();
         for _ in 0..1000 {
             watches.push(client.watch(KeyRange::all()).open());
@@ -430,8 +409,7 @@ async fn a_closed_client_ends_its_watches_and_takes_no_more() {
             assert!(watch.next().await.is_none());
         }
         eventually(SOON, "nothing of it is left at the server", async || {
-            let member = cluster.member(0);
-            metric(member, WATCHERS).await == 0.0 && metric(member, STREAMS).await == 0.0
+            server.watches().await == 0 && server.watch_streams().await == 0
         })
         .await;
         let error = timeout(SOON, client.watch("k")).await.unwrap().unwrap_err();
@@ -443,10 +421,9 @@ async fn a_closed_client_ends_its_watches_and_takes_no_more() {
 
 #[tokio::test]
 async fn progress_is_told_regularly_to_those_who_asked_for_it() {
-    on_each_server(async |etcd| {
+    on_each_server(async |server| {
         let often = "--experimental-watch-progress-notify-interval=200ms";
-        let cluster = Cluster::builder(&etcd).fast(true).flag(often).start().await.unwrap();
-        let client = Client::connect(cluster.endpoints()).await.unwrap();
+        let (_server, client) = start_with(&server, &[often]).await;
         let now = put(&client, "other", "1").await;
         let mut asked = client.watch("k").progress_notify().await.unwrap();
         let mut silent = client.watch("k").await.unwrap();
@@ -470,8 +447,8 @@ async fn progress_is_told_regularly_to_those_who_asked_for_it() {
 
 #[tokio::test]
 async fn progress_on_request_is_told_to_all_watches() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         client.request_progress();
         let now = put(&client, "other", "1").await;
         let mut watches = Vec::new();

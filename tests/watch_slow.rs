@@ -1,25 +1,16 @@
-//! Watches against real etcd that nobody reads, or not fast enough.
-
-use std::time::Duration;
+//! Watches that nobody reads, or not fast enough.
 
 use futures::{FutureExt, StreamExt};
 use tenure::{
     Client, Delete, Error, ErrorKind, KeyRange, Put, Revision, WatchResponse, WatchState,
     WatchStream,
 };
-use tenure_testkit::{Cluster, EtcdBinary, Member, eventually, on_each_server};
+use tenure_testkit::{eventually, on_each_server};
 use tokio::time::timeout;
 
-/// Long for anything that should happen; only a failure takes it.
-const SOON: Duration = Duration::from_secs(20);
-
-const WATCHERS: &str = "etcd_debugging_mvcc_watcher_total";
-
-async fn start(etcd: &EtcdBinary) -> (Cluster, Client) {
-    let cluster = Cluster::builder(etcd).fast(true).start().await.unwrap();
-    let client = Client::connect(cluster.endpoints()).await.unwrap();
-    (cluster, client)
-}
+#[path = "support/start.rs"]
+mod start;
+use start::{SOON, start};
 
 async fn told(watch: &mut WatchStream) -> Result<WatchResponse, Error> {
     timeout(SOON, watch.next()).await.expect("something is told").expect("it goes on")
@@ -43,14 +34,10 @@ async fn paused(watch: &WatchStream) {
     eventually(SOON, "it is paused", async || watch.state() == WatchState::Paused).await;
 }
 
-async fn watchers(member: &Member) -> f64 {
-    member.metric(WATCHERS).await.unwrap()
-}
-
 #[tokio::test]
 async fn a_watch_that_nobody_reads_is_stopped_at_the_server_and_loses_nothing() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let mut slow = client.watch("k").buffer(10, 1024 * 1024).await.unwrap();
         let mut quick = client.watch("k").await.unwrap();
         let from = slow.created_revision().unwrap();
@@ -61,10 +48,8 @@ async fn a_watch_that_nobody_reads_is_stopped_at_the_server_and_loses_nothing() 
             assert_eq!(revisions(&mut quick, last).await, [last.0]);
         }
         paused(&slow).await;
-        eventually(SOON, "it is cancelled at the server", async || {
-            watchers(cluster.member(0)).await == 1.0
-        })
-        .await;
+        let cancelled = async || server.watches().await == 1;
+        eventually(SOON, "it is cancelled at the server", cancelled).await;
         // What was accepted before, and no more, lies here.
         let mut read = Vec::new();
         while let Some(told) = slow.next().now_or_never() {
@@ -78,7 +63,7 @@ async fn a_watch_that_nobody_reads_is_stopped_at_the_server_and_loses_nothing() 
         read.extend(revisions(&mut slow, last).await);
         assert!(read.into_iter().eq(from.0 + 1..=last.0), "each once, in order");
         eventually(SOON, "it is live again", async || slow.state() == WatchState::Live).await;
-        assert_eq!(watchers(cluster.member(0)).await, 2.0);
+        assert_eq!(server.watches().await, 2);
         let last = put(&client, "value").await;
         assert_eq!(revisions(&mut slow, last).await, [last.0]);
     })
@@ -87,8 +72,8 @@ async fn a_watch_that_nobody_reads_is_stopped_at_the_server_and_loses_nothing() 
 
 #[tokio::test]
 async fn bytes_count_as_well_as_events() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let mut slow = client.watch("k").buffer(1_000_000, 10_000).await.unwrap();
         let from = slow.created_revision().unwrap();
         let kilobyte = "x".repeat(1_000);
@@ -104,8 +89,8 @@ async fn bytes_count_as_well_as_events() {
 
 #[tokio::test]
 async fn a_revision_too_big_for_the_buffer_is_told_all_the_same() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         for limit in [0, 1, 50, 1_000, 5_000] {
             let range = KeyRange::prefix("k");
             let mut watch = client.watch(range).buffer(1_000, limit).await.unwrap();
@@ -129,8 +114,8 @@ async fn a_revision_too_big_for_the_buffer_is_told_all_the_same() {
 
 #[tokio::test]
 async fn history_is_read_at_the_readers_pace() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let mut last = Revision::NONE;
         for _ in 0..30 {
             last = put(&client, "value").await;
@@ -141,15 +126,15 @@ async fn history_is_read_at_the_readers_pace() {
             paused(&watch).await;
             assert!(revisions(&mut watch, last).await.into_iter().eq(2..=last.0), "{buffer}");
         }
-        eventually(SOON, "none is left", async || watchers(cluster.member(0)).await == 0.0).await;
+        eventually(SOON, "none is left", async || server.watches().await == 0).await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_watch_that_was_too_slow_for_a_compaction_tells_what_it_has_and_then_ends() {
-    on_each_server(async |etcd| {
-        let (_cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (_server, client) = start(&server).await;
         let mut slow = client.watch("k").buffer(10, 1024 * 1024).await.unwrap();
         let from = slow.created_revision().unwrap();
         let mut last = from;
@@ -175,8 +160,8 @@ async fn a_watch_that_was_too_slow_for_a_compaction_tells_what_it_has_and_then_e
 
 #[tokio::test]
 async fn a_paused_watch_survives_a_restart_and_can_be_dropped() {
-    on_each_server(async |etcd| {
-        let (cluster, client) = start(&etcd).await;
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
         let mut slow = client.watch("k").buffer(5, 1024 * 1024).await.unwrap();
         let other = client.watch("k").buffer(5, 1024 * 1024).await.unwrap();
         let from = slow.created_revision().unwrap();
@@ -186,11 +171,10 @@ async fn a_paused_watch_survives_a_restart_and_can_be_dropped() {
         }
         paused(&slow).await;
         paused(&other).await;
-        cluster.kill(0).unwrap();
-        cluster.restart(0).await.unwrap();
+        server.restart().await.unwrap();
         drop(other);
         assert!(revisions(&mut slow, last).await.into_iter().eq(from.0 + 1..=last.0));
-        assert_eq!(watchers(cluster.member(0)).await, 1.0);
+        assert_eq!(server.watches().await, 1);
     })
     .await;
 }

@@ -17,7 +17,7 @@ use tenure::{
     Client, Delete, ErrorKind, Event, EventKind, GetResponse, KeyRange, KeyValue, Op, Put,
     Revision, Txn, WatchStream,
 };
-use tenure_testkit::{Cluster, EtcdBinary, Proxy, eventually, on_each_server};
+use tenure_testkit::{Cluster, EtcdBinary, Proxy, eventually, on_each_etcd};
 use tokio::{task::JoinHandle, time::sleep};
 
 /// Long for anything that should happen; only a failure takes it.
@@ -257,7 +257,7 @@ async fn truth(client: &Client, last: Revision) -> Vec<Event> {
 
 #[tokio::test]
 async fn every_watch_is_told_every_revision_of_its_keys_once_in_order_and_whole() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let mut storm = Storm::new(&etcd).await;
         let mut random = storm.random.fork();
         let mut follower = |place: usize, client: &Client| {
@@ -391,7 +391,7 @@ async fn compact(client: Client, mut random: Random, stop: Arc<AtomicBool>) {
 
 #[tokio::test]
 async fn under_compactions_a_watch_is_exact_or_ends_and_a_new_list_closes_the_gap() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let mut storm = Storm::new(&etcd).await;
         let mut random = storm.random.fork();
         let copies: Vec<_> = (0..WATCHES)

@@ -3,7 +3,9 @@
 use std::{future::IntoFuture, time::Duration};
 
 use tenure::Client;
-use tenure_testkit::{Cluster, Direction, Proxy, eventually, on_each_server};
+use tenure_testkit::{
+    Cluster, Direction, Proxy, TestServer, eventually, on_each_etcd, on_each_listener,
+};
 use tokio::time::timeout;
 
 use crate::{PATIENCE, READS, WRITES, connect, next_put, start, succeeds_soon, three, visit_all};
@@ -21,7 +23,7 @@ async fn proxied(cluster: &Cluster) -> (Proxy, Vec<String>) {
 
 #[tokio::test]
 async fn a_write_leaves_a_black_hole_without_pings() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         for (name, write) in WRITES {
             let (proxy, endpoints) = proxied(&cluster).await;
@@ -36,7 +38,7 @@ async fn a_write_leaves_a_black_hole_without_pings() {
 
 #[tokio::test]
 async fn no_read_fails_in_a_black_hole_without_pings() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         for (name, read) in READS {
             let (proxy, endpoints) = proxied(&cluster).await;
@@ -53,7 +55,7 @@ async fn no_read_fails_in_a_black_hole_without_pings() {
 
 #[tokio::test]
 async fn a_member_that_was_a_black_hole_is_called_again() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let (proxy, endpoints) = proxied(&cluster).await;
         let client = connect(endpoints).await;
@@ -75,7 +77,7 @@ async fn a_member_that_was_a_black_hole_is_called_again() {
 
 #[tokio::test]
 async fn a_watch_leaves_a_black_hole_and_comes_back() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let quick_pings = "--grpc-keepalive-min-time=100ms";
         let cluster = start(Cluster::builder(&etcd).members(2).flag(quick_pings)).await;
         let [first, second] = &cluster.endpoints()[..] else { panic!("two members") };
@@ -100,9 +102,9 @@ async fn a_watch_leaves_a_black_hole_and_comes_back() {
 
 #[tokio::test]
 async fn closing_ends_a_call_into_a_black_hole() {
-    on_each_server(async |etcd| {
-        let cluster = start(Cluster::builder(&etcd)).await;
-        let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
+    on_each_listener(async |server| {
+        let server = TestServer::builder(&server).fast(true).start().await.unwrap();
+        let proxy = Proxy::start(&server.endpoint()).await.unwrap();
         proxy.blackhole(Direction::Both);
         let client = connect([proxy.endpoint()]).await;
         let call = tokio::spawn(client.get("a").into_future());

@@ -4,14 +4,14 @@ use std::{collections::HashMap, future::IntoFuture, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use tenure::Client;
-use tenure_testkit::{eventually, on_each_server};
+use tenure_testkit::{eventually, on_each_etcd};
 use tokio::time::timeout;
 
 use crate::{PATIENCE, beginning_with, connect, fake::Fake, three, visit_all};
 
 #[tokio::test]
 async fn members_that_serve_are_called_in_turn() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let client = connect(cluster.endpoints()).await;
         let mut calls = HashMap::<_, u32>::new();
@@ -25,7 +25,7 @@ async fn members_that_serve_are_called_in_turn() {
 
 #[tokio::test]
 async fn no_call_fails_beside_a_dead_endpoint() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         cluster.kill(1).unwrap();
         cluster.leader().await.unwrap();
@@ -41,7 +41,7 @@ async fn no_call_fails_beside_a_dead_endpoint() {
 
 #[tokio::test]
 async fn a_frozen_member_costs_the_calls_it_has_and_no_later_ones() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let frozen = (cluster.leader().await.unwrap() + 1) % 3;
         let client = connect(beginning_with(cluster.endpoints(), frozen)).await;
@@ -64,7 +64,7 @@ async fn a_frozen_member_costs_the_calls_it_has_and_no_later_ones() {
 
 #[tokio::test]
 async fn writes_alone_find_out_that_a_member_is_frozen() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let frozen = (cluster.leader().await.unwrap() + 1) % 3;
         let client = connect(beginning_with(cluster.endpoints(), frozen)).await;
@@ -88,7 +88,7 @@ async fn writes_alone_find_out_that_a_member_is_frozen() {
 async fn callers_in_a_hurry_find_out_that_a_member_is_frozen() {
     /// Shorter than an attempt.
     const HURRY: Duration = Duration::from_millis(400);
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let frozen = (cluster.leader().await.unwrap() + 1) % 3;
         let own: fn(Client) -> BoxFuture<'static, bool> =

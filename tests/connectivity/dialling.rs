@@ -12,7 +12,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use tenure::{Client, Connector, ErrorKind, Io};
-use tenure_testkit::{Cluster, Proxy, on_each_server};
+use tenure_testkit::{Cluster, Proxy, on_each_etcd};
 use tokio::{
     io::{copy_bidirectional, duplex},
     net::TcpStream,
@@ -75,7 +75,7 @@ async fn a_name_that_does_not_exist_is_told() {
 
 #[tokio::test]
 async fn a_frozen_member_is_told_with_its_endpoint() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = start(Cluster::builder(&etcd)).await;
         let client = connect(cluster.endpoints()).await;
         client.get("a").await.unwrap();
@@ -90,7 +90,7 @@ async fn a_frozen_member_is_told_with_its_endpoint() {
 
 #[tokio::test]
 async fn any_one_endpoint_serves_as_the_only_one() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         for endpoint in cluster.endpoints() {
             connect([endpoint]).await.put("a", "1").await.unwrap();
@@ -119,7 +119,7 @@ impl Connector for Pipes {
 
 #[tokio::test]
 async fn connections_come_from_the_connector_that_was_given() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let made = Arc::new(AtomicUsize::new(0));
         let pipes = Pipes { made: Arc::clone(&made) };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, future::IntoFuture, time::Duration};
 
 use tenure::{Client, ErrorKind};
-use tenure_testkit::{Cluster, eventually, on_each_server};
+use tenure_testkit::{Cluster, eventually, on_each_etcd};
 use tokio::time::timeout;
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 
 #[tokio::test]
 async fn endpoints_set_before_the_only_one_dies_are_used() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let client = connect([cluster.endpoints()[0].clone()]).await;
         client.get("a").await.unwrap();
@@ -27,7 +27,7 @@ async fn endpoints_set_before_the_only_one_dies_are_used() {
 
 #[tokio::test]
 async fn endpoints_set_after_the_only_one_died_rescue_calls_in_flight_too() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let client = connect([cluster.endpoints()[0].clone()]).await;
         client.get("a").await.unwrap();
@@ -44,7 +44,7 @@ async fn endpoints_set_after_the_only_one_died_rescue_calls_in_flight_too() {
 
 #[tokio::test]
 async fn all_endpoints_are_replaced_when_the_old_one_has_no_quorum() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = start(Cluster::builder(&etcd).members(3).proxied_peers(true)).await;
         let [first, others @ ..] = &cluster.endpoints()[..] else { panic!("three members") };
         let client = connect([first]).await;
@@ -61,7 +61,7 @@ async fn all_endpoints_are_replaced_when_the_old_one_has_no_quorum() {
 
 #[tokio::test]
 async fn a_put_right_after_new_endpoints_succeeds() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         for _ in 0..20 {
             let client = connect([cluster.endpoints()[0].clone()]).await;
@@ -74,7 +74,7 @@ async fn a_put_right_after_new_endpoints_succeeds() {
 
 #[tokio::test]
 async fn an_endpoint_given_twice_counts_once_and_is_left_when_it_dies() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let [first, second, _] = &cluster.endpoints()[..] else { panic!("three members") };
         let client = connect([first, first, second]).await;
@@ -101,7 +101,7 @@ async fn bad_endpoints_change_nothing() {
 
 #[tokio::test]
 async fn sync_takes_the_endpoints_from_the_cluster() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let client = connect([cluster.endpoints()[0].clone()]).await;
         client.sync().await.unwrap();
@@ -115,7 +115,7 @@ async fn sync_takes_the_endpoints_from_the_cluster() {
 
 #[tokio::test]
 async fn sync_leaves_out_a_member_that_was_never_started() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = start(Cluster::builder(&etcd)).await;
         let added = ["member", "add", "new", "--learner", "--peer-urls=http://127.0.0.1:1"];
         let output = cluster.etcdctl(&added).await.unwrap();
@@ -155,7 +155,7 @@ async fn sync_with_a_cluster_that_names_nobody_changes_nothing() {
 
 #[tokio::test]
 async fn endpoints_change_under_load_without_a_failed_call() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let client = connect(cluster.endpoints()).await;
         let load: Vec<_> = (0..4).map(|_| tokio::spawn(reads(client.clone()))).collect();

@@ -3,7 +3,7 @@
 use std::future::IntoFuture;
 
 use tenure::{Client, WatchState};
-use tenure_testkit::{Cluster, EtcdBinary, eventually, on_each_server};
+use tenure_testkit::{Cluster, EtcdBinary, eventually, on_each_etcd};
 
 use crate::{
     PATIENCE, READS, WRITES, beginning_with, connect, next_put, start, succeeds_soon, visit_all,
@@ -32,7 +32,7 @@ async fn heal(cluster: &Cluster, member: usize) {
 
 #[tokio::test]
 async fn a_write_leaves_a_member_without_a_quorum() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = partitionable(&etcd).await;
         for (name, write) in WRITES {
             let member = follower(&cluster).await;
@@ -46,7 +46,7 @@ async fn a_write_leaves_a_member_without_a_quorum() {
 
 #[tokio::test]
 async fn no_read_fails_at_a_member_without_a_quorum() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = partitionable(&etcd).await;
         for (name, read) in READS {
             let member = follower(&cluster).await;
@@ -62,7 +62,7 @@ async fn no_read_fails_at_a_member_without_a_quorum() {
 
 #[tokio::test]
 async fn no_read_fails_when_the_leader_is_cut_off() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = partitionable(&etcd).await;
         let leader = cluster.leader().await.unwrap();
         let client = with_isolated(&cluster, leader).await;
@@ -75,7 +75,7 @@ async fn no_read_fails_when_the_leader_is_cut_off() {
 
 #[tokio::test]
 async fn reads_in_flight_when_the_leader_is_cut_off_are_answered() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = partitionable(&etcd).await;
         let leader = cluster.leader().await.unwrap();
         let client = connect(cluster.endpoints()).await;
@@ -92,7 +92,7 @@ async fn reads_in_flight_when_the_leader_is_cut_off_are_answered() {
 
 #[tokio::test]
 async fn a_member_that_answers_old_data_alone_is_left_all_the_same() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = partitionable(&etcd).await;
         let member = follower(&cluster).await;
         let client = with_isolated(&cluster, member).await;
@@ -124,7 +124,7 @@ async fn a_member_that_answers_old_data_alone_is_left_all_the_same() {
 
 #[tokio::test]
 async fn a_watch_that_requires_a_leader_leaves_a_member_without_one() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = partitionable(&etcd).await;
         let leader = cluster.leader().await.unwrap();
         for member in [leader, (leader + 1) % 3] {
@@ -149,7 +149,7 @@ async fn a_watch_that_requires_a_leader_leaves_a_member_without_one() {
 
 #[tokio::test]
 async fn a_watch_that_requires_a_leader_says_that_there_is_none() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = partitionable(&etcd).await;
         let leader = cluster.leader().await.unwrap();
         for member in [leader, (leader + 1) % 3] {

@@ -2,9 +2,9 @@
 
 use std::{fs, process::Command};
 
-use tenure_testkit::{Cluster, eventually, on_each_server};
+use tenure_testkit::{TestServer, eventually, on_each_server};
 
-use crate::{PATIENCE, connect, start};
+use crate::PATIENCE;
 
 /// Set where the test has a process of its own: threads and files of others would be counted too.
 const ALONE: &str = "TENURE_TEST_ALONE";
@@ -26,13 +26,13 @@ async fn clients_leave_no_thread_and_no_socket_behind() {
         assert!(output.status.success() && text.contains("1 passed"), "{text}");
         return;
     }
-    on_each_server(async |etcd| {
-        let cluster = start(Cluster::builder(&etcd)).await;
+    on_each_server(async |server| {
+        let server = TestServer::builder(&server).fast(true).start().await.unwrap();
         let before = in_use();
         for closed in [true, false] {
             let mut clients = Vec::new();
             for number in 0..30 {
-                let client = connect(cluster.endpoints()).await;
+                let client = server.client().await.unwrap();
                 client.put(format!("key/{number}"), "1").await.unwrap();
                 let watch = client.watch("a").await.unwrap();
                 clients.push((client, watch));

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tenure::ErrorKind;
-use tenure_testkit::{Cluster, eventually, on_each_server};
+use tenure_testkit::{Cluster, eventually, on_each_etcd};
 use tokio::time::timeout;
 
 use crate::{PATIENCE, READS, WRITES, beginning_with, connect, next_put, start, three, visit_all};
@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn writes_and_reads_succeed_at_once_after_a_member_was_killed() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let leader = cluster.leader().await.unwrap();
         for member in [leader, (leader + 1) % 3] {
@@ -39,7 +39,7 @@ async fn writes_and_reads_succeed_at_once_after_a_member_was_killed() {
 
 #[tokio::test]
 async fn reads_in_flight_when_a_member_is_killed_are_answered() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let leader = cluster.leader().await.unwrap();
         let client = connect(cluster.endpoints()).await;
@@ -63,7 +63,7 @@ async fn reads_in_flight_when_a_member_is_killed_are_answered() {
 
 #[tokio::test]
 async fn no_read_fails_while_members_are_stopped_in_order_and_started_again() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let client = connect(cluster.endpoints()).await;
         let stop = Arc::new(AtomicBool::new(false));
@@ -93,7 +93,7 @@ async fn no_read_fails_while_members_are_stopped_in_order_and_started_again() {
 
 #[tokio::test]
 async fn a_watch_goes_on_after_its_member_was_killed() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let leader = cluster.leader().await.unwrap();
         for member in [leader, (leader + 1) % 3] {
@@ -112,7 +112,7 @@ async fn a_watch_goes_on_after_its_member_was_killed() {
 
 #[tokio::test]
 async fn reads_that_wait_for_a_cluster_without_members_are_answered_when_it_is_back() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let client = connect(cluster.endpoints()).await;
         visit_all(&client).await;
@@ -139,7 +139,7 @@ async fn reads_that_wait_for_a_cluster_without_members_are_answered_when_it_is_b
 
 #[tokio::test]
 async fn a_read_outlives_the_restart_of_the_only_member() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = start(Cluster::builder(&etcd)).await;
         let client = connect(cluster.endpoints()).await;
         client.get("a").await.unwrap();
@@ -155,7 +155,7 @@ async fn a_read_outlives_the_restart_of_the_only_member() {
 
 #[tokio::test]
 async fn with_all_members_down_every_call_ends_at_its_own_timeout() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = three(&etcd).await;
         let client = connect(cluster.endpoints()).await;
         visit_all(&client).await;
@@ -181,7 +181,7 @@ async fn with_all_members_down_every_call_ends_at_its_own_timeout() {
 
 #[tokio::test]
 async fn closing_ends_calls_to_a_stopped_member() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = start(Cluster::builder(&etcd)).await;
         let client = connect(cluster.endpoints()).await;
         client.get("a").await.unwrap();

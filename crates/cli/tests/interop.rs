@@ -4,7 +4,7 @@ mod support;
 
 use support::*;
 use tenure::{Client, Contender, Mutex};
-use tenure_testkit::{EtcdBinary, eventually, on_each_server};
+use tenure_testkit::{EtcdBinary, eventually, on_each_etcd};
 use tokio::process::Command;
 
 fn etcdctl<'a>(
@@ -27,7 +27,7 @@ async fn at_prefix(client: &Client, count: usize) -> Vec<Contender> {
 
 #[tokio::test]
 async fn tenure_waits_for_etcdctl() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let endpoint = &cluster.endpoints()[0];
         let mut theirs = Running::start(etcdctl(&etcd, endpoint, ["lock", "jobs"]));
@@ -72,7 +72,7 @@ async fn tenure_waits_for_etcdctl() {
 
 #[tokio::test]
 async fn etcdctl_waits_for_tenure() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let endpoint = &cluster.endpoints()[0];
         let mut ours = Running::start(tenure(endpoint, ["lock", "--prefix", "jobs"]));

@@ -5,12 +5,12 @@ mod support;
 use std::process::Stdio;
 
 use support::*;
-use tenure_testkit::{Cluster, TestCerts, on_each_server};
+use tenure_testkit::{Cluster, TestCerts, on_each_etcd};
 use tokio::io::AsyncWriteExt;
 
 #[tokio::test]
 async fn keys_are_printed_as_etcdctl_prints_them() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let endpoint = &cluster.endpoints()[0];
         assert_eq!(run(tenure(endpoint, ["put", "a/1", "one"])).await.1, "OK\n");
@@ -47,7 +47,7 @@ async fn keys_are_printed_as_etcdctl_prints_them() {
 
 #[tokio::test]
 async fn a_key_put_on_a_lease_goes_with_it() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let endpoint = &cluster.endpoints()[0];
         let lease = client.lease_grant(SOON).await.unwrap().id;
@@ -63,7 +63,7 @@ async fn a_key_put_on_a_lease_goes_with_it() {
 
 #[tokio::test]
 async fn a_watch_prints_changes_as_they_come() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let endpoint = &cluster.endpoints()[0];
         let from = client.put("a/1", "one").await.unwrap().header.revision.to_string();
@@ -88,7 +88,7 @@ async fn a_watch_prints_changes_as_they_come() {
 
 #[tokio::test]
 async fn users_come_from_flags_and_from_etcdctls_environment_and_passwords_are_never_shown() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let builder = Cluster::builder(&etcd).fast(true).flag("--bcrypt-cost=4");
         let cluster = builder.start().await.unwrap();
         let endpoint = &cluster.endpoints()[0];
@@ -129,7 +129,7 @@ async fn users_come_from_flags_and_from_etcdctls_environment_and_passwords_are_n
 
 #[tokio::test]
 async fn certificates_come_from_flags_and_from_etcdctls_environment() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let certs = TestCerts::new("client").unwrap();
         let builder = Cluster::builder(&etcd).fast(true).tls(certs.tls(true));
         let cluster = builder.start().await.unwrap();

@@ -6,12 +6,12 @@ use std::{process::Stdio, time::Duration};
 
 use support::*;
 use tenure::{Fence, Mutex, Session};
-use tenure_testkit::{Proxy, eventually, on_each_server};
+use tenure_testkit::{Proxy, eventually, on_each_etcd};
 use tokio::io::AsyncWriteExt;
 
 #[tokio::test]
 async fn a_command_finds_its_lock_in_its_environment_and_all_is_gone_afterwards() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let endpoint = &cluster.endpoints()[0];
         let script = "echo $TENURE_LOCK_KEY; echo $TENURE_LOCK_FENCE; echo $TENURE_LOCK_REVISION; \
@@ -46,7 +46,7 @@ async fn a_command_finds_its_lock_in_its_environment_and_all_is_gone_afterwards(
 
 #[tokio::test]
 async fn exit_codes_tell_what_went_wrong() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let endpoint = &cluster.endpoints()[0];
         for (words, expected, says) in [
@@ -84,7 +84,7 @@ async fn exit_codes_tell_what_went_wrong() {
 
 #[tokio::test]
 async fn whoever_does_not_wait_hears_who_is_in_the_way() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let endpoint = &cluster.endpoints()[0];
         let session = Session::builder().name("the night shift").open(&client).await.unwrap();
@@ -111,7 +111,7 @@ async fn whoever_does_not_wait_hears_who_is_in_the_way() {
 
 #[tokio::test]
 async fn signals_go_to_the_command_which_may_do_with_them_what_it_likes() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let endpoint = &cluster.endpoints()[0];
         // It ignores SIGTERM, answers SIGHUP, and ends by SIGINT.
@@ -146,7 +146,7 @@ async fn signals_go_to_the_command_which_may_do_with_them_what_it_likes() {
 
 #[tokio::test]
 async fn what_a_command_leaves_behind_ends_before_the_lock_is_free() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let endpoint = &cluster.endpoints()[0];
         for (trap, said) in [("", false), ("trap '' TERM;", true)] {
@@ -170,7 +170,7 @@ async fn what_a_command_leaves_behind_ends_before_the_lock_is_free() {
 
 #[tokio::test]
 async fn without_a_command_it_prints_the_key_and_holds_until_a_signal() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let endpoint = &cluster.endpoints()[0];
         for signal in ["TERM", "INT"] {
@@ -195,7 +195,7 @@ async fn without_a_command_it_prints_the_key_and_holds_until_a_signal() {
 
 #[tokio::test]
 async fn a_signal_while_it_connects_or_waits_leaves_nothing_behind() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
         for (signal, expected) in [("TERM", 143), ("INT", 130)] {
@@ -229,7 +229,7 @@ async fn a_signal_while_it_connects_or_waits_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn another_signal_ends_a_release_that_gets_nowhere() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, _) = start(&etcd).await;
         let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
         let lock = ["lock", "--ttl", "60", "jobs"];
@@ -254,7 +254,7 @@ async fn another_signal_ends_a_release_that_gets_nowhere() {
 
 #[tokio::test]
 async fn ignored_signals_stay_ignored() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let mut shell = program("sh");
         // As nohup does; the command must be able to end by another one all the same.
@@ -281,7 +281,7 @@ async fn ignored_signals_stay_ignored() {
 
 #[tokio::test]
 async fn a_command_that_is_stopped_wakes_to_be_ended() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let script = "trap 'exit 8' TERM; echo $$; kill -s STOP $$; sleep 60";
         let words = ["lock", "jobs", "--", "sh", "-c", script];
@@ -298,7 +298,7 @@ async fn a_command_that_is_stopped_wakes_to_be_ended() {
 /// `script`, of every Linux, gives it a terminal of its own.
 #[tokio::test]
 async fn a_command_can_read_from_the_terminal() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, _) = start(&etcd).await;
         let tenure = env!("CARGO_BIN_EXE_tenure");
         // It waits until its group is the terminal's. Its shell reads, too, once it has the terminal

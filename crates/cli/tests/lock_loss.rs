@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use support::*;
 use tenure::{Client, EventKind, Mutex, WatchStream};
-use tenure_testkit::{Proxy, eventually, on_each_server};
+use tenure_testkit::{Proxy, eventually, on_each_etcd};
 use tokio::time::timeout;
 
 /// The margin of a lock's deadline, which the command's grace comes on top of.
@@ -44,7 +44,7 @@ async fn group_gone_before_key(client: &Client, keys: &mut WatchStream, group: &
 
 #[tokio::test]
 async fn when_etcd_falls_silent_the_whole_group_is_gone_before_the_key() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
         let mut keys = keys(&client).await;
@@ -69,7 +69,7 @@ async fn when_etcd_falls_silent_the_whole_group_is_gone_before_the_key() {
 
 #[tokio::test]
 async fn a_command_that_listens_ends_by_itself() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
         let mut keys = keys(&client).await;
@@ -91,7 +91,7 @@ async fn a_command_that_listens_ends_by_itself() {
 
 #[tokio::test]
 async fn a_silence_that_ends_in_time_costs_nothing() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
         let script = "echo running; read go; exit 4";
@@ -122,7 +122,7 @@ async fn a_silence_that_ends_in_time_costs_nothing() {
 
 #[tokio::test]
 async fn a_lock_that_somebody_takes_away_costs_the_command_its_life_at_once() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         for (deed, reason) in
             [("revoke", "the lease was revoked"), ("delete", "somebody deleted the key")]
@@ -151,7 +151,7 @@ async fn a_lock_that_somebody_takes_away_costs_the_command_its_life_at_once() {
 
 #[tokio::test]
 async fn a_holder_without_a_command_says_that_the_lock_is_lost() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let mut holder = Running::start(tenure(&cluster.endpoints()[0], ["lock", "jobs"]));
         let key = holder.line().await;
@@ -168,7 +168,7 @@ async fn a_holder_without_a_command_says_that_the_lock_is_lost() {
 /// Nobody reads its stderr, and a pipe is soon full: that must not keep it from killing.
 #[tokio::test]
 async fn a_stderr_that_nobody_reads_holds_up_no_kill() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let (cluster, client) = start(&etcd).await;
         let proxy = Proxy::start(&cluster.endpoints()[0]).await.unwrap();
         let mut keys = keys(&client).await;

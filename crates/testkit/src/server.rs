@@ -1,143 +1,94 @@
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::{env, fmt, fs};
+use std::{env, fmt};
 
-use crate::Error;
+use crate::{Error, EtcdBinary, find_servers};
 
-/// An etcd server program of this machine.
+/// A kind of server to test on. [`TestServer::builder`](crate::TestServer::builder) starts one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EtcdBinary {
-    path: PathBuf,
-    version: (u32, u32, u32),
+#[non_exhaustive]
+pub enum Server {
+    /// A real etcd, as a process of its own.
+    Etcd(EtcdBinary),
+    /// The embedded server, on a port of 127.0.0.1.
+    Embedded,
+    /// The embedded server without a port: clients come through a pipe.
+    InProcess,
 }
 
-impl EtcdBinary {
-    /// Asks the program at `path` for its version.
+impl Server {
+    /// The servers to test on: each etcd of [`find_servers`], then the embedded one over TCP, and
+    /// in process. With `TENURE_EMBEDDED=off` in the environment only the real ones, so that who
+    /// runs the same tests on one etcd after the other runs the embedded server once.
     ///
     /// # Errors
     ///
-    /// When it cannot be run, or does not answer `--version` as etcd does.
-    pub fn at(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        let path = path.into();
-        let shown = path.display();
-        let run = Command::new(&path).arg("--version").output();
-        let output = run.map_err(Error::io(format_args!("cannot run {shown} --version")))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let version = parse_version(&text)
-            .ok_or_else(|| Error::new(format!("{shown} is not etcd; it answers {text:?}")))?;
-        Ok(Self { path, version })
+    /// As [`find_servers`].
+    pub fn all() -> Result<Vec<Self>, Error> {
+        let mut servers: Vec<_> = find_servers()?.into_iter().map(Self::Etcd).collect();
+        if env::var_os("TENURE_EMBEDDED").is_none_or(|value| value != "off") {
+            servers.extend([Self::Embedded, Self::InProcess]);
+        }
+        Ok(servers)
     }
 
-    /// Where the program is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Major, minor and patch version.
-    pub fn version(&self) -> (u32, u32, u32) {
-        self.version
-    }
-
-    /// Whether this is version `major.minor` or a later one.
-    pub fn at_least(&self, major: u32, minor: u32) -> bool {
-        (self.version.0, self.version.1) >= (major, minor)
-    }
-
-    /// The `etcdctl` beside the server, else the one on the PATH.
-    pub fn etcdctl(&self) -> Option<PathBuf> {
-        let beside = self.path.with_file_name("etcdctl");
-        if beside.is_file() { Some(beside) } else { on_path("etcdctl") }
+    /// Those of [`all`](Self::all) that listen on a port, which a [`Proxy`](crate::Proxy) can
+    /// stand before.
+    ///
+    /// # Errors
+    ///
+    /// As [`find_servers`].
+    pub fn listening() -> Result<Vec<Self>, Error> {
+        let mut servers = Self::all()?;
+        servers.retain(|server| *server != Self::InProcess);
+        Ok(servers)
     }
 }
 
 /// For example `etcd 3.5.1 (/usr/bin/etcd)`.
-impl fmt::Display for EtcdBinary {
+impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (major, minor, patch) = self.version;
-        write!(f, "etcd {major}.{minor}.{patch} ({})", self.path.display())
-    }
-}
-
-/// The etcd servers to test on; never empty.
-///
-/// These are the ones that the environment variable `TENURE_ETCD` names (one path, or several with
-/// colons between); else the `etcd` of the PATH; else each file `etcd` below `target/etcd` of the
-/// workspace, where `tests/run` puts one.
-///
-/// # Errors
-///
-/// When there is none, or one that cannot be run. The text says what to do.
-pub fn find_servers() -> Result<Vec<EtcdBinary>, Error> {
-    let paths = match env::var_os("TENURE_ETCD") {
-        Some(list) => env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()).collect(),
-        None => on_path("etcd").map_or_else(below_target, |etcd| vec![etcd]),
-    };
-    if paths.is_empty() {
-        return Err(Error::new(
-            "no etcd server to test on: run tests/run, which gets one, install etcd, or set \
-             TENURE_ETCD to the path of one (several: colons between)",
-        ));
-    }
-    paths.into_iter().map(EtcdBinary::at).collect()
-}
-
-/// Runs `test` once for each server of [`find_servers`], one after the other. For tests: the
-/// version is printed before each run, so that a failure names it.
-///
-/// # Panics
-///
-/// When there is no server, and when `test` does.
-pub async fn on_each_server(test: impl AsyncFn(EtcdBinary)) {
-    let servers = find_servers().unwrap_or_else(|error| panic!("{error}"));
-    for server in servers {
-        println!("on {server}:");
-        test(server).await;
-    }
-}
-
-fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
-    let version = text.lines().next()?.strip_prefix("etcd Version: ")?;
-    let mut numbers = version.split(['.', '-', '+']).map(|number| number.trim().parse().ok());
-    Some((numbers.next()??, numbers.next()??, numbers.next()??))
-}
-
-fn on_path(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
-}
-
-fn below_target() -> Vec<PathBuf> {
-    let starts = [env::current_dir().ok(), env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from)];
-    let found = starts.iter().flatten().flat_map(|start| start.ancestors());
-    let Some(root) = found.map(|dir| dir.join("target/etcd")).find(|dir| dir.is_dir()) else {
-        return Vec::new();
-    };
-    let mut files = Vec::new();
-    collect(&root, &mut files);
-    files.sort();
-    files
-}
-
-fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            collect(&path, files);
-        } else if path.file_name().is_some_and(|name| name == "etcd") {
-            files.push(path);
+        match self {
+            Self::Etcd(etcd) => etcd.fmt(f),
+            Self::Embedded => f.write_str("the embedded server, over TCP"),
+            Self::InProcess => f.write_str("the embedded server, in process"),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::parse_version;
+/// Runs `test` once for each server of [`Server::all`], one after the other. For tests of what
+/// does not need more than one member, nor its death.
+///
+/// The server is printed before each run, so that a failure names it.
+///
+/// # Panics
+///
+/// When there is no etcd, and when `test` does.
+pub async fn on_each_server(test: impl AsyncFn(Server)) {
+    run(Server::all(), test).await;
+}
 
-    #[test]
-    fn versions_are_read_from_what_etcd_prints() {
-        assert_eq!(parse_version("etcd Version: 3.4.23\nGit SHA: x\n"), Some((3, 4, 23)));
-        assert_eq!(parse_version("etcd Version: 3.6.0-rc.1\n"), Some((3, 6, 0)));
-        assert_eq!(parse_version("etcdctl version: 3.5.1"), None);
-        assert_eq!(parse_version(""), None);
+/// As [`on_each_server`], on those that listen on a port: for tests that put a
+/// [`Proxy`](crate::Proxy) before the server, or tell another process where it is.
+///
+/// # Panics
+///
+/// When there is no etcd, and when `test` does.
+pub async fn on_each_listener(test: impl AsyncFn(Server)) {
+    run(Server::listening(), test).await;
+}
+
+/// Runs `test` once for each etcd of [`find_servers`], one after the other: for tests that need
+/// several members, or kill, freeze or cut them off.
+///
+/// # Panics
+///
+/// When there is none, and when `test` does.
+pub async fn on_each_etcd(test: impl AsyncFn(EtcdBinary)) {
+    run(find_servers(), test).await;
+}
+
+async fn run<S: fmt::Display>(servers: Result<Vec<S>, Error>, test: impl AsyncFn(S)) {
+    for server in servers.unwrap_or_else(|error| panic!("{error}")) {
+        println!("on {server}:");
+        test(server).await;
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tenure_testkit::{Cluster, TestCerts, eventually, on_each_server};
+use tenure_testkit::{Cluster, TestCerts, eventually, on_each_etcd};
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -15,7 +15,7 @@ async fn etcdctl(cluster: &Cluster, arguments: &[&str]) -> String {
 
 #[tokio::test]
 async fn one_member_keeps_its_data_over_kill_and_stop() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = Cluster::builder(&etcd).fast(true).start().await.unwrap();
         assert_eq!(cluster.leader().await.unwrap(), 0);
         etcdctl(&cluster, &["put", "color", "green"]).await;
@@ -36,7 +36,7 @@ async fn one_member_keeps_its_data_over_kill_and_stop() {
 
 #[tokio::test]
 async fn another_member_leads_while_the_leader_is_paused_or_dead() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = Cluster::builder(&etcd).members(3).fast(true).start().await.unwrap();
         let first = cluster.leader().await.unwrap();
 
@@ -60,7 +60,7 @@ async fn another_member_leads_while_the_leader_is_paused_or_dead() {
 
 #[tokio::test]
 async fn members_restart_one_by_one_after_all_of_them_died() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = Cluster::builder(&etcd).members(3).fast(true).start().await.unwrap();
         for index in 0..3 {
             cluster.kill(index).unwrap();
@@ -75,7 +75,7 @@ async fn members_restart_one_by_one_after_all_of_them_died() {
 
 #[tokio::test]
 async fn an_isolated_leader_loses_its_place_and_comes_back() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let builder = Cluster::builder(&etcd).members(3).fast(true).proxied_peers(true);
         let cluster = builder.start().await.unwrap();
         let first = cluster.leader().await.unwrap();
@@ -103,7 +103,7 @@ async fn an_isolated_leader_loses_its_place_and_comes_back() {
 
 #[tokio::test]
 async fn isolation_holds_over_a_restart() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let builder = Cluster::builder(&etcd).members(3).fast(true).proxied_peers(true);
         let cluster = builder.start().await.unwrap();
         cluster.isolate(2).unwrap();
@@ -121,7 +121,7 @@ async fn isolation_holds_over_a_restart() {
 
 #[tokio::test]
 async fn a_dropped_cluster_leaves_no_process_even_paused_or_in_a_panic() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = Cluster::builder(&etcd).members(3).fast(true).start().await.unwrap();
         let pids: Vec<u32> = cluster.members().iter().filter_map(|m| m.pid()).collect();
         assert_eq!(pids.len(), 3);
@@ -140,7 +140,7 @@ async fn a_dropped_cluster_leaves_no_process_even_paused_or_in_a_panic() {
 
 #[tokio::test]
 async fn a_start_that_fails_shows_the_log() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let builder = Cluster::builder(&etcd).fast(true).flag("--election-timeout=1");
         let error = builder.start().await.unwrap_err().to_string();
         assert!(error.contains("m0 ended with"), "{error}");
@@ -151,7 +151,7 @@ async fn a_start_that_fails_shows_the_log() {
 
 #[tokio::test]
 async fn a_cluster_with_tls_wants_a_client_certificate() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let certs = TestCerts::new("root").unwrap();
         let builder = Cluster::builder(&etcd).members(3).fast(true).tls(certs.tls(true));
         let cluster = builder.start().await.unwrap();
@@ -178,7 +178,7 @@ async fn a_cluster_with_tls_wants_a_client_certificate() {
 
 #[tokio::test]
 async fn the_state_is_known_with_users_on() {
-    on_each_server(async |etcd| {
+    on_each_etcd(async |etcd| {
         let cluster = Cluster::builder(&etcd).fast(true).start().await.unwrap();
         etcdctl(&cluster, &["user", "add", "root:secret"]).await;
         etcdctl(&cluster, &["user", "grant-role", "root", "root"]).await;

@@ -60,12 +60,37 @@ pub(crate) fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| panic!("it died: {status}"))
 }
 
+/// `tenure serve`, on a free port.
+pub(crate) struct Served {
+    pub(crate) running: Running,
+    pub(crate) endpoint: String,
+    /// What it said before it served.
+    pub(crate) said: Vec<String>,
+}
+
+impl Served {
+    pub(crate) async fn start<'a>(flags: impl IntoIterator<Item = &'a str>) -> Self {
+        let words = ["serve", "--listen-client-urls=http://127.0.0.1:0"].into_iter().chain(flags);
+        let mut running = Running::start(tenure("", words));
+        let mut said = Vec::new();
+        loop {
+            let line = running.complaint().await;
+            if let Some(endpoint) = line.strip_prefix("tenure: serving etcd's API on ") {
+                let (endpoint, nature) = endpoint.split_once(": ").unwrap();
+                assert_eq!(nature, "single process, no replication, data in memory");
+                return Self { running, endpoint: endpoint.to_owned(), said };
+            }
+            said.push(line);
+        }
+    }
+}
+
 /// A command that runs while the test does something to it.
 pub(crate) struct Running {
     child: Child,
     pub(crate) stdin: Option<ChildStdin>,
     stdout: Lines<BufReader<ChildStdout>>,
-    stderr: ChildStderr,
+    stderr: BufReader<ChildStderr>,
 }
 
 impl Running {
@@ -73,7 +98,7 @@ impl Running {
         let mut child = command.spawn().unwrap();
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
-        let stderr = child.stderr.take().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
         Self { child, stdin, stdout, stderr }
     }
 
@@ -81,6 +106,14 @@ impl Running {
     pub(crate) async fn line(&mut self) -> String {
         let line = timeout(SOON, self.stdout.next_line()).await.expect("it prints a line");
         line.unwrap().expect("it prints a line")
+    }
+
+    /// The next line of its stderr.
+    pub(crate) async fn complaint(&mut self) -> String {
+        let mut line = String::new();
+        timeout(SOON, self.stderr.read_line(&mut line)).await.expect("it says something").unwrap();
+        assert!(line.ends_with('\n'), "it ended with {line:?}");
+        line.trim_end().to_owned()
     }
 
     pub(crate) fn pid(&self) -> u32 {
