@@ -6,6 +6,9 @@ use std::{
 
 use crate::{Embedded, settings::Settings};
 
+/// etcd tells progress no more often, either.
+const LEAST_PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
 /// What an [`Embedded`] is to be. Without any setting it is as etcd is, on a free loopback port.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is started until `start` is called"]
@@ -100,9 +103,13 @@ impl Builder {
         self
     }
 
-    /// How often a quiet watch that asked for it is told how far it is; 10 min by default.
+    /// How often a quiet watch that asked for it is told how far it is; 10 min by default and
+    /// for 0, at least 100 ms.
     pub fn watch_progress_notify_interval(mut self, interval: Duration) -> Self {
-        self.settings.progress_interval = interval;
+        self.settings.progress_interval = match interval.is_zero() {
+            true => Settings::default().progress_interval,
+            false => interval.max(LEAST_PROGRESS_INTERVAL),
+        };
         self
     }
 

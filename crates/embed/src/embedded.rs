@@ -181,15 +181,17 @@ impl Embedded {
 
     /// As if the process was killed and came back: connections break, tokens are forgotten.
     pub fn restart(&self, data: Data) {
-        // Wherever it is called from, leases end where they did before.
-        let _runtime = self.shared.runtime.enter();
-        let node = self.shared.node();
+        // Its tasks run where the others do, wherever this is called.
+        let _on_its_runtime = self.shared.runtime.enter();
+        let mut router = self.shared.router.lock().unwrap_or_else(PoisonError::into_inner);
+        // From here on the old member refuses whatever is still under way.
+        let kept = router.node().stopped();
         let fresh = match data {
-            Data::Kept => node.restarted(),
-            Data::Lost => Node::new(node.settings().clone()),
+            Data::Kept => kept,
+            Data::Lost => Node::new(kept.settings().clone()),
         };
-        let router = Arc::new(Router::new(fresh));
-        *self.shared.router.lock().unwrap_or_else(PoisonError::into_inner) = router;
+        *router = Arc::new(Router::new(fresh));
+        drop(router);
         self.shared.connections.cut();
     }
 

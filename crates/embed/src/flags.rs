@@ -8,6 +8,7 @@ use crate::Builder;
 const SWITCHES: &[&str] = &[
     "auto-tls",
     "client-cert-auth",
+    "enable-grpc-gateway",
     "enable-log-rotation",
     "enable-pprof",
     "enable-v2",
@@ -103,6 +104,8 @@ const IDLE: &[&str] = &[
     "proxy-read-timeout",
     "proxy-refresh-interval",
     "proxy-write-timeout",
+    "raft-read-timeout",
+    "raft-write-timeout",
     "self-signed-cert-validity",
     "snapshot-count",
     "tls-max-version",

@@ -8,10 +8,10 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::refusal::{self, Refusal};
-
-/// The longest lease etcd grants, in seconds.
-const MAX_TTL: i64 = 9_000_000_000;
+use crate::{
+    refusal::{self, Refusal},
+    settings::MAX_TTL,
+};
 
 #[derive(Debug)]
 struct Lease {
@@ -65,6 +65,10 @@ impl Leases {
         self.all.insert(id, Lease { ttl, due: None, keys: BTreeSet::new() });
         self.begin(id, now);
         Ok((id, ttl))
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.all.len()
     }
 
     pub(crate) fn has(&self, id: i64) -> bool {

@@ -3,6 +3,9 @@ use std::time::Duration;
 /// Room that gRPC leaves a request above etcd's own limit.
 const GRPC_OVERHEAD: usize = 512 * 1024;
 
+/// The longest lease etcd grants, in seconds.
+pub(crate) const MAX_TTL: i64 = 9_000_000_000;
+
 /// What the server was told to be; by default as etcd is.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -39,7 +42,7 @@ impl Settings {
     pub(crate) fn min_ttl(&self) -> i64 {
         let heartbeat = self.heartbeat_interval.as_millis().max(1);
         let beats = self.election_timeout.as_millis() / heartbeat * 3 / 2;
-        i64::try_from((beats * heartbeat).div_ceil(1000)).unwrap_or(i64::MAX).max(1)
+        i64::try_from((beats * heartbeat).div_ceil(1000)).unwrap_or(MAX_TTL).clamp(1, MAX_TTL)
     }
 
     /// The largest message there may be.
@@ -49,12 +52,12 @@ impl Settings {
 
     /// How long a request waits for a leader.
     pub(crate) fn request_timeout(&self) -> Duration {
-        Duration::from_secs(5) + 2 * self.election_timeout
+        Duration::from_secs(5).saturating_add(self.election_timeout.saturating_mul(2))
     }
 
     /// How long a stream that requires a leader does without one.
     pub(crate) fn leaderless_streams(&self) -> Duration {
-        3 * self.election_timeout
+        self.election_timeout.saturating_mul(3)
     }
 }
 

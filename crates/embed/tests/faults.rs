@@ -79,6 +79,13 @@ fn a_call_is_late_and_a_call_is_never_answered() {
         client.put("k", "v").await.unwrap();
         assert_eq!(begun.elapsed().as_secs(), 3);
         drop(late);
+        // Nobody waits so long for it, and it happens all the same.
+        server.inject(Fault::delay(MINUTE).on(Call::Put).times(1)).forget();
+        let before = server.revision();
+        client.put("k", "v").await.unwrap_err();
+        assert_eq!(server.revision(), before);
+        sleep(MINUTE).await;
+        assert!(server.revision() > before);
         for (fault, applied) in [(Fault::ignore(), false), (Fault::silence(), true)] {
             let before = server.revision();
             server.inject(fault.on(Call::Put).times(1)).forget();

@@ -28,7 +28,10 @@ impl Role {
             return;
         }
         let place = self.permissions.partition_point(|held| held.key <= granted.key);
-        self.permissions.insert(place, granted);
+        // What is kept must not hold on to the whole buffer that a request came in.
+        let key = Bytes::copy_from_slice(&granted.key);
+        let range_end = Bytes::copy_from_slice(&granted.range_end);
+        self.permissions.insert(place, Permission { key, range_end, ..granted });
     }
 
     fn revoke(&mut self, key: &Bytes, range_end: &Bytes) -> bool {

@@ -42,7 +42,7 @@ pub(crate) enum Harm {
 }
 
 impl Fault {
-    /// The call is carried out only after so long.
+    /// The call is carried out only after so long: also when its client has given it up by then.
     pub fn delay(time: Duration) -> Self {
         Self::new(Harm::Delay(time))
     }

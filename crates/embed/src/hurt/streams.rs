@@ -5,9 +5,12 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::watch;
 use tonic::Status;
+
+use crate::refusal;
 
 /// What is done to all streams of answers.
 #[derive(Debug)]
@@ -45,7 +48,13 @@ impl Streams {
             Some((treatment, receiver))
         });
         let changes = changes.boxed();
-        tonic::body::Body::new(Exposed { body, begun: treatment.cuts, treatment, changes })
+        tonic::body::Body::new(Exposed {
+            body,
+            begun: treatment.cuts,
+            cut: false,
+            treatment,
+            changes,
+        })
     }
 }
 
@@ -54,7 +63,22 @@ struct Exposed {
     treatment: Treatment,
     /// The cuts there were before it began.
     begun: u64,
+    /// It was cut, and has said so.
+    cut: bool,
     changes: Pin<Box<dyn Stream<Item = Treatment> + Send>>,
+}
+
+impl Exposed {
+    /// A status, once; and then no more.
+    fn last_words(&mut self) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if std::mem::replace(&mut self.cut, true) {
+            return Poll::Ready(None);
+        }
+        let mut trailers = HeaderMap::new();
+        let status: Status = refusal::STOPPED.into();
+        status.add_header(&mut trailers)?;
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
 }
 
 impl Body for Exposed {
@@ -69,7 +93,7 @@ impl Body for Exposed {
             self.treatment = treatment;
         }
         if self.treatment.cuts > self.begun {
-            return Poll::Ready(Some(Err(Status::unavailable("the stream was cut"))));
+            return self.last_words();
         }
         if self.treatment.silent {
             return Poll::Pending;

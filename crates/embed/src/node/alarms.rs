@@ -35,7 +35,12 @@ impl Alarms {
                 });
                 of_kind.map(|(alarm, member)| shown(*alarm, *member)).collect()
             }
-            AlarmAction::Activate if request.alarm == AlarmType::None as i32 => Vec::new(),
+            // What is no alarm is not raised.
+            AlarmAction::Activate
+                if !matches!(request.alarm(), AlarmType::Nospace | AlarmType::Corrupt) =>
+            {
+                Vec::new()
+            }
             AlarmAction::Activate => {
                 self.0.insert(meant);
                 vec![shown(meant.0, meant.1)]

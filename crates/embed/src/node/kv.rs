@@ -8,14 +8,16 @@ use tokio::time::Instant;
 
 use super::State;
 use crate::{
+    node::leases::LEASE_COST,
     refusal::{self, Refusal},
-    store::{check, writes},
+    store::writes,
     token::Token,
 };
 
 /// What raft's own envelope adds to a request.
 const ENVELOPE: usize = 16;
 
+/// Requests have been checked for what they must be, whatever the state is.
 impl State {
     pub(crate) fn range(
         &mut self,
@@ -23,7 +25,6 @@ impl State {
         request: &RangeRequest,
         now: Instant,
     ) -> Result<RangeResponse, Refusal> {
-        check::range(request)?;
         let caller = self.caller(token, now)?;
         self.auth.may_range(&caller, request)?;
         let mut response = self.store.range(request)?;
@@ -37,7 +38,6 @@ impl State {
         request: PutRequest,
         now: Instant,
     ) -> Result<PutResponse, Refusal> {
-        check::put(&request)?;
         let caller = self.caller(token, now)?;
         self.fits(&request)?;
         self.has_room(cost(&request))?;
@@ -45,7 +45,7 @@ impl State {
         self.is_sound()?;
         let (mut response, changes) = self.store.put(request, &|lease| self.leases.has(lease))?;
         self.agree();
-        self.changed(&changes);
+        self.changed(changes);
         self.sign(&mut response.header);
         Ok(response)
     }
@@ -56,14 +56,13 @@ impl State {
         request: &DeleteRangeRequest,
         now: Instant,
     ) -> Result<DeleteRangeResponse, Refusal> {
-        check::delete_range(request)?;
         let caller = self.caller(token, now)?;
         self.fits(request)?;
         self.auth.may_delete_range(&caller, request)?;
         self.is_sound()?;
         let (mut response, changes) = self.store.delete_range(request);
         self.agree();
-        self.changed(&changes);
+        self.changed(changes);
         self.sign(&mut response.header);
         Ok(response)
     }
@@ -74,7 +73,6 @@ impl State {
         request: TxnRequest,
         now: Instant,
     ) -> Result<TxnResponse, Refusal> {
-        check::txn(&request, self.limits)?;
         let caller = self.caller(token, now)?;
         if writes(&request) {
             self.fits(&request)?;
@@ -84,7 +82,7 @@ impl State {
         }
         self.auth.may_txn(&caller, &request, &|lease| self.leases.keys(lease))?;
         let (mut response, changes) = self.store.txn(request, &|lease| self.leases.has(lease))?;
-        self.changed(&changes);
+        self.changed(changes);
         self.sign(&mut response.header);
         Ok(response)
     }
@@ -116,7 +114,8 @@ impl State {
         if cost == 0 {
             return Ok(());
         }
-        if self.store.size().saturating_add(cost as u64) > self.quota {
+        let leases = self.leases.count() * LEASE_COST;
+        if self.store.size().saturating_add((leases + cost) as u64) > self.quota {
             self.alarms.raise(AlarmType::Nospace, self.member);
         }
         match self.alarms.is_up(AlarmType::Nospace) {

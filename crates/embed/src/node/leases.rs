@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What etcd reckons with for a lease.
-const LEASE_COST: usize = 64;
+pub(super) const LEASE_COST: usize = 64;
 
 impl State {
     pub(crate) fn lease_grant(
@@ -108,7 +108,7 @@ impl State {
         let keys = self.leases.revoke(id).ok_or(refusal::LEASE_NOT_FOUND)?;
         let changes = self.store.delete_keys(&keys);
         self.agree();
-        self.changed(&changes);
+        self.changed(changes);
         Ok(())
     }
 
@@ -116,7 +116,7 @@ impl State {
     pub(crate) fn delete_key(&mut self, key: &Bytes) {
         let changes = self.store.delete_keys([key]);
         self.agree();
-        self.changed(&changes);
+        self.changed(changes);
     }
 
     /// Ends the leases whose time is over, and says when the next one's is.

@@ -52,8 +52,9 @@ impl Node {
         Self::with(settings, state, cluster, member)
     }
 
-    /// The same member after a restart: its data as they were, its connections and tokens gone.
-    pub(crate) fn restarted(&self) -> Arc<Self> {
+    /// Stops this member, and starts it again: its data as they were, its connections and tokens
+    /// gone.
+    pub(crate) fn stopped(&self) -> Arc<Self> {
         let settings = self.settings.clone();
         let (cluster, member, term) = (self.cluster, self.member, self.term() + 1);
         let left = State::stopped(&settings, cluster, member, term);
@@ -141,8 +142,9 @@ impl Node {
 
     /// As if the leader were gone: what needs one waits, and leases do not end.
     pub(crate) fn lose_leader(&self) {
+        // Under the lock, so that no lease is about to end once this returns.
+        let _state = self.lock();
         self.leader.send_replace(false);
-        self.lease_ends.notify_one();
     }
 
     /// As if a new leader were elected, who gives each lease its whole time.
@@ -167,8 +169,10 @@ pub(crate) fn requires_leader(metadata: &MetadataMap) -> bool {
 /// Sleeps until a lease ends, and ends it; for as long as the node is there.
 async fn end_leases(node: Weak<Node>, changed: Arc<Notify>) {
     while let Some(node) = node.upgrade() {
-        let led = node.has_leader();
-        let due = if led { node.lock().end_leases(Instant::now()) } else { None };
+        let due = {
+            let mut state = node.lock();
+            if node.has_leader() { state.end_leases(Instant::now()) } else { None }
+        };
         drop(node);
         let Some(due) = due else {
             changed.notified().await;

@@ -10,7 +10,7 @@ use crate::{
     lease::Leases,
     refusal::{self, Refusal},
     settings::Settings,
-    store::{Change, Limits, Store},
+    store::{Change, Store},
     token::Token,
     watch::Hub,
 };
@@ -22,7 +22,6 @@ pub(crate) struct State {
     pub(crate) auth: Auth,
     pub(crate) alarms: Alarms,
     pub(crate) hub: Hub,
-    pub(super) limits: Limits,
     pub(super) max_request_bytes: usize,
     pub(super) quota: u64,
     pub(super) member: u64,
@@ -44,7 +43,6 @@ impl State {
             auth: Auth::new(settings.auth_token_ttl),
             alarms: Alarms::default(),
             hub: Hub::default(),
-            limits: Limits { max_txn_ops: settings.max_txn_ops },
             max_request_bytes: settings.max_request_bytes,
             quota: settings.quota_backend_bytes,
             cluster,
@@ -98,11 +96,14 @@ impl State {
         self.agreed += 1;
     }
 
+    /// Whether its data are still its own.
+    pub(crate) fn is_running(&self) -> Result<(), Refusal> {
+        if self.stopped { Err(refusal::STOPPED) } else { Ok(()) }
+    }
+
     /// Who asks. Every request begins with it.
     pub(crate) fn caller(&mut self, token: &Token, now: Instant) -> Result<Caller, Refusal> {
-        if self.stopped {
-            return Err(refusal::STOPPED);
-        }
+        self.is_running()?;
         self.auth.caller(token.as_deref(), now)
     }
 
@@ -117,11 +118,11 @@ impl State {
     }
 
     /// What changes of the store mean to leases and watches.
-    pub(super) fn changed(&mut self, changes: &[Change]) {
+    pub(super) fn changed(&mut self, changes: Vec<Change>) {
         if changes.is_empty() {
             return;
         }
-        for Change { record, left_lease, .. } in changes {
+        for Change { record, left_lease, .. } in &changes {
             let (key, lease): (&Bytes, i64) = (&record.kv.key, record.kv.lease);
             if *left_lease != 0 && *left_lease != lease {
                 self.leases.detach(*left_lease, key);

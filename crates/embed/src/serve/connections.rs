@@ -57,8 +57,9 @@ impl Cut {
 /// Serves a connection until either side has enough of it.
 pub(crate) async fn serve(shared: Weak<Shared>, io: impl Io) {
     let Some(strong) = shared.upgrade() else { return };
-    let router = strong.router();
+    // Before the router is looked at: a restart puts another one there, and cuts.
     let mut cuts = strong.connections.cuts.subscribe();
+    let router = strong.router();
     if strong.connections.are_refused() {
         return;
     }
@@ -77,9 +78,10 @@ pub(crate) async fn serve(shared: Weak<Shared>, io: impl Io) {
         .max_pending_accept_reset_streams(RESETS)
         .max_local_error_reset_streams(None);
     tokio::select! {
-        // How it ended is told to the client, or nobody's business.
-        _ = http.serve_connection(TokioIo::new(AnyAuthority::new(io)), service) => {}
+        biased;
         _ = cuts.changed() => {}
         _ = cut_alone.wait_for(|cut| *cut) => {}
+        // How it ended is told to the client, or nobody's business.
+        _ = http.serve_connection(TokioIo::new(AnyAuthority::new(io)), service) => {}
     }
 }

@@ -1,8 +1,11 @@
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Request, Response};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full, Limited};
 use tenure::{
     Code as TenureCode,
     wire::{
@@ -71,7 +74,7 @@ impl Router {
 
     /// Answers a request, if nobody wants it to go wrong.
     pub(crate) async fn answer<B>(
-        &self,
+        self: Arc<Self>,
         shared: Weak<Shared>,
         cut: Cut,
         request: Request<B>,
@@ -85,8 +88,10 @@ impl Router {
         };
         shared.counts.count(request.uri().path());
         let harm = shared.faults.strike(request.uri().path());
+        let streams = is_stream(request.uri().path());
         match &harm {
-            Some(Harm::Delay(time)) => tokio::time::sleep(*time).await,
+            Some(Harm::Delay(time)) if streams => tokio::time::sleep(*time).await,
+            Some(Harm::Delay(time)) => return self.late(shared, *time, request).await,
             Some(Harm::Refuse(code, text)) => {
                 return Status::new(Code::from(*code as i32), text).into_http();
             }
@@ -97,11 +102,9 @@ impl Router {
             Some(Harm::Ignore) => return std::future::pending().await,
             Some(Harm::LoseAnswer | Harm::Silence) | None => {}
         }
-        let streams = is_stream(request.uri().path());
-        let answer = if !streams && shared.taps.are_open() {
-            self.recorded(&shared, request).await
-        } else {
-            self.route(request).await
+        let answer = match streams {
+            true => self.route(request).await,
+            false => self.carry_out(&shared, request).await,
         };
         match harm {
             Some(Harm::LoseAnswer) => {
@@ -111,6 +114,53 @@ impl Router {
             Some(Harm::Silence) => std::future::pending().await,
             _ if streams => answer.map(|body| shared.streams.expose(body)),
             _ => answer,
+        }
+    }
+
+    /// Carries a call out after so long, though nobody may wait for its answer any more.
+    async fn late<B>(
+        self: Arc<Self>,
+        shared: Arc<Shared>,
+        time: Duration,
+        request: Request<B>,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        let request = match self.whole(request).await {
+            Ok(request) => request,
+            Err(status) => return status.into_http(),
+        };
+        let late = tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            self.carry_out(&shared, request).await
+        });
+        late.await.unwrap_or_else(|_| Status::from(crate::refusal::STOPPED).into_http())
+    }
+
+    async fn carry_out<B>(&self, shared: &Shared, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        match shared.taps.are_open() {
+            true => self.recorded(shared, request).await,
+            false => self.route(request).await,
+        }
+    }
+
+    /// The request once all of it is there.
+    async fn whole<B>(&self, request: Request<B>) -> Result<Request<Full<Bytes>>, Status>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (head, body) = request.into_parts();
+        let most = self.node.settings().max_message().saturating_add(FRAME);
+        match Limited::new(body, most).collect().await {
+            Ok(body) => Ok(Request::from_parts(head, Full::new(body.to_bytes()))),
+            Err(_) => Err(Status::resource_exhausted("the request is too large, or broke off")),
         }
     }
 
@@ -145,13 +195,12 @@ impl Router {
     {
         let (at, begun) = (shared.taps.since_start(), Instant::now());
         let path = request.uri().path().to_owned();
-        let (head, body) = request.into_parts();
-        let Ok(body) = body.collect().await else {
-            return Status::cancelled("the request broke off").into_http();
+        let request = match self.whole(request).await {
+            Ok(request) => request,
+            Err(status) => return status.into_http(),
         };
-        let body = body.to_bytes();
-        let full = http_body_util::Full::new(body.clone());
-        let (head, answer) = self.route(Request::from_parts(head, full)).await.into_parts();
+        let body = request.body().clone().into_inner().unwrap_or_default();
+        let (head, answer) = self.route(request).await.into_parts();
         let (answer, trailers) = match answer.collect().await {
             Ok(collected) => {
                 let trailers = collected.trailers().cloned();
@@ -192,6 +241,7 @@ fn is_stream(path: &str) -> bool {
         "/etcdserverpb.Watch/Watch"
             | "/etcdserverpb.Lease/LeaseKeepAlive"
             | "/v3electionpb.Election/Observe"
+            | "/grpc.health.v1.Health/Watch"
     )
 }
 
@@ -221,11 +271,14 @@ fn status_of(headers: &HeaderMap) -> Option<(TenureCode, String)> {
     (code != TenureCode::Ok).then(|| (code, status.message().to_owned()))
 }
 
+/// What gRPC puts before a message.
+const FRAME: usize = 5;
+
 /// The message in a gRPC frame.
 fn unframed(mut body: Bytes) -> Option<Bytes> {
-    if body.len() < 5 {
+    if body.len() < FRAME {
         return None;
     }
-    body.advance(5);
+    body.advance(FRAME);
     Some(body)
 }

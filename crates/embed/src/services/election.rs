@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Answer, Answers, Services,
-    queue::{Place, delete, end_of, oldest, prefix, watch, while_created_at},
+    contenders::{Place, delete, end_of, oldest, prefix, watch, while_created_at},
 };
 use crate::{
     node::{Needs, Node},
@@ -85,7 +85,7 @@ impl Election for Services {
             let leader = observer.next().await?;
             Ok(leader.map(|leader| (leader, observer)))
         });
-        Ok(Response::new(Box::pin(leaders)))
+        Ok(Response::new(self.led(&metadata, leaders)))
     }
 
     async fn resign(&self, request: Request<ResignRequest>) -> Answer<ResignResponse> {

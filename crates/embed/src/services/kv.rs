@@ -6,11 +6,15 @@ use tenure::wire::etcdserverpb::{
 use tonic::{Request, Status};
 
 use super::{Answer, Answers, Services};
-use crate::{node::Needs, store::writes};
+use crate::{
+    node::Needs,
+    store::{check, writes},
+};
 
 #[tonic::async_trait]
 impl Kv for Services {
     async fn range(&self, request: Request<RangeRequest>) -> Answer<RangeResponse> {
+        check::range(request.get_ref())?;
         let needs = reading(request.get_ref().serializable);
         self.serve(request, needs, |state, token, request, now| state.range(token, &request, now))
             .await
@@ -23,6 +27,7 @@ impl Kv for Services {
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Answer<PutResponse> {
+        check::put(request.get_ref())?;
         self.serve(request, Needs::Quorum, |state, token, request, now| {
             state.put(token, request, now)
         })
@@ -33,6 +38,7 @@ impl Kv for Services {
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Answer<DeleteRangeResponse> {
+        check::delete_range(request.get_ref())?;
         self.serve(request, Needs::Quorum, |state, token, request, now| {
             state.delete_range(token, &request, now)
         })
@@ -41,6 +47,7 @@ impl Kv for Services {
 
     async fn txn(&self, request: Request<TxnRequest>) -> Answer<TxnResponse> {
         let txn = request.get_ref();
+        check::txn(txn, self.0.settings().max_txn_ops)?;
         let serializable =
             !writes(txn) && txn.success.iter().chain(&txn.failure).all(is_serializable);
         self.serve(request, reading(serializable), |state, token, request, now| {

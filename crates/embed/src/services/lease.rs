@@ -62,7 +62,7 @@ impl Lease for Services {
                 }
             }
         });
-        Ok(Response::new(Box::pin(answers)))
+        Ok(Response::new(self.led(&metadata, answers)))
     }
 
     async fn lease_time_to_live(

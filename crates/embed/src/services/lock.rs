@@ -7,9 +7,9 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Answer, Services,
-    queue::{Place, delete, unknown},
+    contenders::{Place, delete, unknown},
 };
-use crate::{node::Needs, token::Token};
+use crate::{node::Needs, store::check, token::Token};
 
 #[tonic::async_trait]
 impl Lock for Services {
@@ -32,8 +32,9 @@ impl Lock for Services {
     async fn unlock(&self, request: Request<UnlockRequest>) -> Answer<UnlockResponse> {
         let (metadata, _, request) = request.into_parts();
         let token = Token::of(&metadata);
-        self.0.ready(&metadata, Needs::Quorum).await?;
         let delete = delete(&request.key);
+        check::delete_range(&delete).map_err(unknown)?;
+        self.0.ready(&metadata, Needs::Quorum).await?;
         let deleted = self.0.lock().delete_range(&token, &delete, Instant::now());
         let header = deleted.map_err(unknown)?.header;
         Ok(Response::new(UnlockResponse { header }))

@@ -1,25 +1,25 @@
 //! etcd's gRPC services, over the node.
 
-use std::{pin::Pin, sync::Arc};
+use std::{future::ready, pin::Pin, sync::Arc};
 
-use futures::Stream;
+use futures::{Stream, StreamExt, stream};
 use tokio::time::Instant;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
-    node::{Needs, Node, State},
-    refusal::Refusal,
+    node::{Needs, Node, State, requires_leader},
+    refusal::{self, Refusal},
     token::Token,
 };
 
 mod auth;
 mod cluster;
+mod contenders;
 mod election;
 mod kv;
 mod lease;
 mod lock;
 mod maintenance;
-mod queue;
 mod watch;
 
 /// One node, as all services see it.
@@ -32,6 +32,26 @@ type Answer<T> = Result<Response<T>, Status>;
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Services {
+    /// A stream of answers, which ends when there is no leader for long, if it requires one.
+    fn led<T: Send + 'static>(
+        &self,
+        metadata: &MetadataMap,
+        answers: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> Answers<T> {
+        if !requires_leader(metadata) {
+            return Box::pin(answers);
+        }
+        let node = Arc::clone(&self.0);
+        let leaderless = async move {
+            node.leaderless().await;
+            Some(Err(refusal::NO_LEADER.into()))
+        };
+        // It ends with the answers, or with this.
+        let ends = answers.map(Some).chain(stream::once(async { None }));
+        let all = stream::select(ends, stream::once(leaderless));
+        Box::pin(all.take_while(|answer| ready(answer.is_some())).filter_map(ready))
+    }
+
     /// Carries a request out, all of it at once, when the cluster can.
     async fn serve<Q, A>(
         &self,
@@ -42,7 +62,9 @@ impl Services {
         let (metadata, _, request) = request.into_parts();
         let token = Token::of(&metadata);
         self.0.ready(&metadata, needs).await?;
-        let answer = run(&mut self.0.lock(), &token, request, Instant::now())?;
+        let mut state = self.0.lock();
+        state.is_running()?;
+        let answer = run(&mut state, &token, request, Instant::now())?;
         Ok(Response::new(answer))
     }
 }

@@ -26,7 +26,6 @@ mod range;
 mod span;
 mod txn;
 
-pub(crate) use check::Limits;
 pub(crate) use hash::KeyHash;
 pub(crate) use txn::writes;
 
@@ -48,7 +47,7 @@ impl Record {
         self.kv.version == 0
     }
 
-    fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         (self.kv.key.len() + self.kv.value.len()) as u64 + RECORD_OVERHEAD
     }
 }
@@ -160,12 +159,13 @@ impl Store {
         self.compacted = revision;
         let mut freed = 0;
         self.keys.retain(|_, records| {
-            let newest = records.partition_point(|record| record.revision() <= revision);
-            // What was so at the revision stays, a deletion only while a watch from the
-            // revision must still be told of it.
-            let keep = newest.checked_sub(1).map_or(0, |at| {
-                at + usize::from(records[at].is_deletion() && records[at].revision() < revision)
-            });
+            // What was so at the revision stays; what happened at it, too: a watch from there is
+            // still told.
+            let newer = records.partition_point(|record| record.revision() <= revision);
+            let happened = records.partition_point(|record| record.revision() < revision);
+            let was = newer.saturating_sub(1);
+            let gone = newer > 0 && records[was].is_deletion();
+            let keep = if gone { happened } else { was.min(happened) };
             freed += records.drain(..keep).map(|record| record.size()).sum::<u64>();
             !records.is_empty()
         });
@@ -269,15 +269,15 @@ impl Store {
         changes: &mut Vec<Change>,
     ) -> DeleteRangeResponse {
         let span = Span::new(&request.key, &request.range_end);
-        let living: Vec<KeyValue> =
-            self.living(&span, i64::MAX).map(|record| record.kv.clone()).collect();
-        for kv in &living {
-            self.erase_key(&kv.key, changes);
+        let living: Vec<Arc<Record>> = self.living(&span, i64::MAX).cloned().collect();
+        for record in &living {
+            self.erase_key(&record.kv.key, changes);
         }
+        let shown = if request.prev_kv { &living[..] } else { &[] };
         DeleteRangeResponse {
             header: header(self.revision_with(changes)),
             deleted: living.len() as i64,
-            prev_kvs: if request.prev_kv { living } else { Vec::new() },
+            prev_kvs: shown.iter().map(|record| record.kv.clone()).collect(),
         }
     }
 

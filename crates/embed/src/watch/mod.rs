@@ -6,7 +6,9 @@
 
 mod fragment;
 mod hub;
+mod queue;
 mod stream;
+mod watcher;
 
-pub(crate) use hub::{Hub, Queue};
+pub(crate) use hub::Hub;
 pub(crate) use stream::WatchStream;

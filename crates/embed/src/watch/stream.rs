@@ -7,25 +7,33 @@ use std::{
 };
 
 use futures::{Stream, stream::BoxStream};
-use tenure::wire::etcdserverpb::{
-    ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion,
+use tenure::wire::{
+    etcdserverpb::{
+        ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse,
+        watch_request::RequestUnion,
+    },
+    mvccpb::Event,
 };
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 
 use super::{
     fragment::fragments,
-    hub::{Item, Next, Queue, Told, Watcher},
+    queue::{Item, Queue},
+    watcher::Watcher,
 };
 use crate::{
     node::{Node, State},
     refusal::{self, Refusal},
-    store::{Record, Span},
+    store::{Change, Record, Span},
     token::Token,
 };
 
 /// So many revisions of history go into one response, as etcd has it.
 const REVISIONS_AT_ONCE: usize = 1000;
+/// About so many bytes, too; and so many records are looked at while nobody else can do anything.
+const BYTES_AT_ONCE: u64 = 4 << 20;
+const RECORDS_AT_ONCE: usize = 20_000;
 /// So many requests are read before answers are sent again.
 const REQUESTS_AT_ONCE: usize = 64;
 /// The id of an answer that concerns no watch.
@@ -37,19 +45,18 @@ pub(crate) struct WatchStream {
     requests: Option<BoxStream<'static, Result<WatchRequest, Status>>>,
     token: Token,
     queue: Arc<Queue>,
-    /// Ids stay taken where history took the watch away, but not where the client did.
+    /// None, where history was taken from under a watch: its id stays taken until it is cancelled.
     watchers: HashMap<i64, Option<Arc<Watcher>>>,
     next_id: i64,
     outbox: VecDeque<WatchResponse>,
     /// Watches that want to hear of progress now and then.
-    expecting: Vec<Arc<Watcher>>,
+    expecting: HashMap<i64, Arc<Watcher>>,
     progress: Option<Pin<Box<Sleep>>>,
 }
 
 impl WatchStream {
     pub(crate) fn new(
         node: Arc<Node>,
-        queue: Arc<Queue>,
         token: Token,
         requests: impl Stream<Item = Result<WatchRequest, Status>> + Send + 'static,
     ) -> Self {
@@ -58,11 +65,11 @@ impl WatchStream {
             node,
             requests: Some(Box::pin(requests)),
             token,
-            queue,
+            queue: Arc::default(),
             watchers: HashMap::new(),
             next_id: 0,
             outbox: VecDeque::new(),
-            expecting: Vec::new(),
+            expecting: HashMap::new(),
             progress: None,
         }
     }
@@ -138,11 +145,12 @@ impl WatchStream {
     }
 
     fn cancel(&mut self, id: i64) {
-        let Some(watcher) = self.watchers.get(&id).cloned().flatten() else { return };
-        self.watchers.remove(&id);
+        let Some(watcher) = self.watchers.remove(&id) else { return };
         let mut state = self.node.lock();
-        state.hub.remove(&watcher);
-        self.expecting.retain(|other| !Arc::ptr_eq(other, &watcher));
+        if let Some(watcher) = watcher {
+            state.hub.remove(&watcher);
+        }
+        self.expecting.remove(&id);
         let header = state.header();
         self.queue.answer(WatchResponse { watch_id: id, canceled: true, ..answer_of(header) });
     }
@@ -151,15 +159,18 @@ impl WatchStream {
     fn tell_progress(&self) {
         let state = self.node.lock();
         let revision = state.store.revision();
-        let mut watchers = self.watchers.values().flatten().peekable();
-        if watchers.peek().is_some() && watchers.all(|watcher| watcher.is_synced(revision)) {
+        // One that lost its history is never there, until it is cancelled.
+        let is_there = |watcher: &Option<Arc<Watcher>>| {
+            watcher.as_ref().is_some_and(|watcher| watcher.is_synced(revision))
+        };
+        if !self.watchers.is_empty() && self.watchers.values().all(is_there) {
             let header = state.header();
             self.queue.answer(WatchResponse { watch_id: NO_WATCH, ..answer_of(header) });
         }
     }
 
     fn expect_progress(&mut self, watcher: Arc<Watcher>) {
-        self.expecting.push(watcher);
+        self.expecting.insert(watcher.id, watcher);
         let interval = self.node.settings().progress_interval;
         self.progress.get_or_insert_with(|| Box::pin(tokio::time::sleep(interval)));
     }
@@ -177,7 +188,7 @@ impl WatchStream {
             let interval: Duration = self.node.settings().progress_interval;
             progress.as_mut().reset(Instant::now() + interval);
             let state = self.node.lock();
-            for watcher in &self.expecting {
+            for watcher in self.expecting.values() {
                 if watcher.was_quiet() && watcher.is_synced(state.store.revision()) {
                     let header = state.header();
                     self.queue.answer(WatchResponse { watch_id: watcher.id, ..answer_of(header) });
@@ -193,7 +204,10 @@ impl WatchStream {
             }
             let Some(requests) = &mut self.requests else { return Ok(()) };
             match requests.as_mut().poll_next(context) {
-                Poll::Ready(Some(request)) => self.handle(request?),
+                Poll::Ready(Some(request)) => {
+                    self.node.lock().is_running()?;
+                    self.handle(request?);
+                }
                 // Whoever says no more still listens.
                 Poll::Ready(None) => self.requests = None,
                 Poll::Pending => return Ok(()),
@@ -203,30 +217,27 @@ impl WatchStream {
         Ok(())
     }
 
-    /// Hands each of these watches a piece of the history it missed.
-    fn catch_up(&mut self, behind: Vec<Arc<Watcher>>) {
+    /// Hands a watch a piece of the history it missed.
+    fn catch_up(&mut self, watcher: &Arc<Watcher>) {
+        let known = self.watchers.get(&watcher.id).and_then(Option::as_ref);
+        if !known.is_some_and(|known| Arc::ptr_eq(known, watcher)) {
+            // Cancelled meanwhile.
+            return;
+        }
         let node = Arc::clone(&self.node);
         let mut state = node.lock();
-        for watcher in behind {
-            let live = self.watchers.get(&watcher.id).is_some_and(|known| {
-                known.as_ref().is_some_and(|known| Arc::ptr_eq(known, &watcher))
-            });
-            if !live {
-                continue;
-            }
-            if watcher.next() < state.store.compacted() {
-                self.lose(&mut state, &watcher);
-                continue;
-            }
-            let current = state.store.revision();
-            let (told, next) = missed(&state, &watcher);
-            watcher.reached(next, next <= current);
-            if watcher.is_behind() {
-                self.queue.catch_up(Arc::clone(&watcher));
-            }
-            if !told.is_empty() {
-                self.send(&watcher, state.header_at(current), told);
-            }
+        if watcher.next() < state.store.compacted() {
+            self.lose(&mut state, watcher);
+            return;
+        }
+        let current = state.store.revision();
+        let (events, next) = missed(&state, watcher);
+        watcher.reached(next, next <= current);
+        if watcher.is_behind() {
+            self.queue.catch_up(Arc::clone(watcher));
+        }
+        if !events.is_empty() {
+            self.send(watcher, state.header_at(current), events);
         }
     }
 
@@ -234,7 +245,7 @@ impl WatchStream {
     fn lose(&mut self, state: &mut State, watcher: &Arc<Watcher>) {
         state.hub.remove(watcher);
         self.watchers.insert(watcher.id, None);
-        self.expecting.retain(|other| !Arc::ptr_eq(other, watcher));
+        self.expecting.remove(&watcher.id);
         self.outbox.push_back(WatchResponse {
             watch_id: watcher.id,
             canceled: true,
@@ -243,9 +254,8 @@ impl WatchStream {
         });
     }
 
-    fn send(&mut self, watcher: &Watcher, header: ResponseHeader, told: Vec<Told>) {
+    fn send(&mut self, watcher: &Watcher, header: ResponseHeader, events: Vec<Event>) {
         watcher.heard();
-        let events = told.iter().map(Told::event).collect();
         let response = WatchResponse { watch_id: watcher.id, events, ..answer_of(header) };
         match watcher.fragment {
             true => self.outbox.extend(fragments(response, self.node.settings().max_message())),
@@ -255,31 +265,31 @@ impl WatchStream {
 }
 
 /// What a watch has missed, as far as it goes into one response, and where it goes on.
-fn missed(state: &State, watcher: &Watcher) -> (Vec<Told>, i64) {
+fn missed(state: &State, watcher: &Watcher) -> (Vec<Event>, i64) {
     let store = &state.store;
-    let tell = |record: &Arc<Record>| Told {
-        record: Arc::clone(record),
-        before: if watcher.prev_kv { store.before(record).cloned() } else { None },
-    };
-    let wanted: Box<dyn Iterator<Item = &Arc<Record>> + '_> = match &watcher.span {
+    let records: Box<dyn Iterator<Item = &Arc<Record>> + '_> = match &watcher.span {
         // Its own history is shorter than everybody's.
         Span::One(key) => Box::new(store.changes_of(key, watcher.next()).iter()),
-        span => {
-            let all = store.changes_from(watcher.next());
-            Box::new(all.filter(|record| span.contains(&record.kv.key)))
-        }
+        _ => Box::new(store.changes_from(watcher.next())),
     };
-    let (mut told, mut revisions, mut last) = (Vec::new(), 0, 0);
-    for record in wanted.filter(|record| watcher.wants(record)) {
+    let (mut events, mut bytes, mut revisions, mut last) = (Vec::new(), 0, 0, 0);
+    for (looked_at, record) in records.enumerate() {
         if record.revision() != last {
-            if revisions == REVISIONS_AT_ONCE {
-                return (told, last + 1);
+            // Never between changes of one revision.
+            let enough = revisions >= REVISIONS_AT_ONCE || bytes >= BYTES_AT_ONCE;
+            if enough || looked_at >= RECORDS_AT_ONCE {
+                return (events, record.revision());
             }
-            (revisions, last) = (revisions + 1, record.revision());
+            last = record.revision();
+            revisions += usize::from(watcher.wants(record));
         }
-        told.push(tell(record));
+        if watcher.wants(record) {
+            bytes += record.size();
+            let before = if watcher.prev_kv { store.before(record) } else { None };
+            events.push(watcher.event(record, before));
+        }
     }
-    (told, store.revision() + 1)
+    (events, store.revision() + 1)
 }
 
 fn answer_of(header: ResponseHeader) -> WatchResponse {
@@ -306,14 +316,17 @@ impl Stream for WatchStream {
             }
             this.poll_progress(context);
             match this.queue.next(context) {
-                Next::Send(Item::Answer(response)) => return Poll::Ready(Some(Ok(response))),
-                Next::Send(Item::Changes { watcher, revision, told }) => {
-                    // Cancelled meanwhile: its answer is in the queue, too.
+                Some(Item::Answer(response)) => return Poll::Ready(Some(Ok(response))),
+                Some(Item::Changes { watcher, revision, changes, .. }) => {
+                    let wanted = changes.iter().filter(|change| watcher.wants(&change.record));
+                    let event =
+                        |change: &Change| watcher.event(&change.record, change.before.as_ref());
+                    let events = wanted.map(event).collect();
                     let header = this.node.header_at(revision);
-                    this.send(&watcher, header, told);
+                    this.send(&watcher, header, events);
                 }
-                Next::CatchUp(behind) => this.catch_up(behind),
-                Next::Wait => return Poll::Pending,
+                Some(Item::CatchUp(watcher)) => this.catch_up(&watcher),
+                None => return Poll::Pending,
             }
         }
     }
@@ -322,10 +335,12 @@ impl Stream for WatchStream {
 impl Drop for WatchStream {
     fn drop(&mut self) {
         let mut state = self.node.lock();
-        // None, in the new hub that a restart made.
+        // None, if a restart took the hub it was counted in.
         state.hub.streams = state.hub.streams.saturating_sub(1);
         for watcher in self.watchers.values().flatten() {
             state.hub.remove(watcher);
         }
+        drop(state);
+        self.queue.clear();
     }
 }

@@ -22,10 +22,10 @@ use tonic::{Code, Status};
 
 use crate::{
     node::Node,
-    refusal::Refusal,
+    refusal::{self, Refusal},
     store::Span,
     token::Token,
-    watch::{Queue, WatchStream},
+    watch::WatchStream,
 };
 
 /// What a lease lasts that the server grants because the caller brought none. Nobody renews it.
@@ -163,10 +163,10 @@ pub(super) fn watch(
 ) -> impl stream::Stream<Item = Result<WatchResponse, Status>> + Unpin + Send + use<> {
     let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
     let requests = stream::iter([Ok(request)]).chain(stream::pending());
-    let queue = Arc::<Queue>::default();
-    WatchStream::new(Arc::clone(node), queue, token.clone(), requests).map(|response| {
+    WatchStream::new(Arc::clone(node), token.clone(), requests).map(|response| {
         let response = response?;
         match response.canceled {
+            true if response.compact_revision != 0 => Err(unknown(refusal::COMPACTED)),
             true => Err(Status::unknown(response.cancel_reason)),
             false => Ok(response),
         }
