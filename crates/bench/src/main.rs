@@ -15,6 +15,9 @@
 //! | `idle` | watches that nothing happens to | `tenure` `etcd-client` |
 //! | `leases` | leases kept alive | `tenure` `etcd-client` |
 //! | `renewals` | locks on one session | `tenure` |
+//! | `server-put` `server-get` | calls in flight | servers: `embedded` `etcd` |
+//! | `server-fanout` `server-fanout-apart` | watches of one key, on one stream or each on its own | the same |
+//! | `server-memory` `server-memory-apart` | watches, beside `--count` keys | the same |
 
 mod bare_lock;
 mod fanout;
@@ -28,6 +31,7 @@ mod peers;
 mod processes;
 mod renewals;
 mod server;
+mod serving;
 mod summary;
 
 use std::time::Duration;
@@ -47,6 +51,8 @@ pub struct Order {
     pub count: usize,
     /// How long, where the clock does.
     pub time: Duration,
+    /// The server's process, where that is what is measured.
+    pub pid: u32,
     /// Of the lock, for a run that goes on where another one ended.
     pub name: String,
 }
@@ -63,6 +69,9 @@ fn main() -> anyhow::Result<()> {
         "fanout" => peers::block_on(&order, fanout::run(&order)),
         "idle" => peers::block_on(&order, idle::run(&order)),
         "leases" => peers::block_on(&order, leases::run(&order)),
+        "server-put" | "server-get" => peers::block_on(&order, serving::calls(&order)),
+        "server-fanout" | "server-fanout-apart" => peers::block_on(&order, serving::fanout(&order)),
+        "server-memory" | "server-memory-apart" => peers::block_on(&order, serving::memory(&order)),
         "renewals" => peers::block_on(&order, renewals::run(&order)),
         // Started by runs that need other processes.
         "contender" => peers::block_on(&order, processes::contender(&order)),
@@ -80,6 +89,7 @@ fn order() -> anyhow::Result<Order> {
         tasks: 64,
         count: 20_000,
         time: Duration::from_secs(3),
+        pid: 0,
         name: String::new(),
     };
     let mut arguments = lexopt::Parser::from_env();
@@ -93,6 +103,7 @@ fn order() -> anyhow::Result<Order> {
             Long("seconds") => {
                 order.time = Duration::from_secs_f64(arguments.value()?.parse()?);
             }
+            Long("pid") => order.pid = arguments.value()?.parse()?,
             Long("name") => order.name = arguments.value()?.string()?,
             other => return Err(other.unexpected().into()),
         }

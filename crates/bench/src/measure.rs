@@ -26,7 +26,12 @@ fn time_of(clock: rustix::time::ClockId) -> Duration {
 
 /// Resident memory of this process.
 pub fn rss_kb() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    rss_kb_of(std::process::id())
+}
+
+/// Resident memory of a process.
+pub fn rss_kb_of(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
@@ -98,6 +103,17 @@ where
     Fut: Future<Output = Result<T, E>> + Send,
     E: Into<anyhow::Error>,
 {
+    timed_loop(order, operation).await?.report(order);
+    Ok(())
+}
+
+/// Runs `operation` so often by so many tasks as ordered.
+pub async fn timed_loop<F, Fut, T, E>(order: &Order, operation: F) -> anyhow::Result<Outcome>
+where
+    F: Fn(usize) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Result<T, E>> + Send,
+    E: Into<anyhow::Error>,
+{
     let share = order.count.div_ceil(order.tasks);
     let (began, cpu_before) = (Instant::now(), cpu());
     let tasks: Vec<_> = (0..order.tasks)
@@ -118,6 +134,5 @@ where
     for task in tasks {
         latencies.extend(task.await??);
     }
-    Outcome::new(latencies, began.elapsed(), cpu() - cpu_before).report(order);
-    Ok(())
+    Ok(Outcome::new(latencies, began.elapsed(), cpu() - cpu_before))
 }

@@ -19,10 +19,11 @@ const GO: [(&str, u64, f64); 9] = [
     ("handover-processes", 2, 37.0),
     ("handover-processes", 10, 96.0),
 ];
-const BASE: &str = "etcd-client";
+/// What the others are compared with, where it is there.
+const BASES: [&str; 2] = ["etcd-client", "etcd"];
 
 /// What may be in a line, and over which column it comes.
-const COLUMNS: [(&str, &str); 14] = [
+const COLUMNS: [(&str, &str); 18] = [
     ("ops_s", "ops/s"),
     ("p50_us", "p50 us"),
     ("p99_us", "p99 us"),
@@ -31,6 +32,10 @@ const COLUMNS: [(&str, &str); 14] = [
     ("n", "n"),
     ("rpcs_op", "RPCs/op"),
     ("server_us_op", "server us/op"),
+    ("server_busy", "server busy"),
+    ("server_mib", "server MiB"),
+    ("keys_mib", "of keys"),
+    ("watches_mib", "of watches"),
     ("watch_msgs_op", "watch msgs/op"),
     ("writes_s", "others' puts/s"),
     ("kib_each", "KiB each"),
@@ -126,11 +131,16 @@ impl Work {
             found.map(|go| go.2)
         };
         let has_go = self.runs.iter().any(|runs| go(runs).is_some());
-        let has_base = self.runs.iter().any(|runs| runs.peer == BASE);
+        let base = BASES.into_iter().find(|base| self.runs.iter().any(|runs| runs.peer == *base));
+        // Where servers are compared, it is their time that counts.
+        let cpu = match base {
+            Some("etcd") => "server_us_op",
+            _ => "cpu_us_op",
+        };
 
         let mut table = vec![vec!["peer".to_owned(), "c".to_owned(), "runs".to_owned()]];
         table[0].extend(columns.iter().map(|(_, title)| (*title).to_owned()));
-        if has_base {
+        if base.is_some() {
             table[0].extend(["ops x".to_owned(), "CPU x".to_owned()]);
         }
         if has_go {
@@ -140,24 +150,25 @@ impl Work {
             let mut row =
                 vec![runs.peer.clone(), runs.tasks.to_string(), runs.rounds().to_string()];
             row.extend(columns.iter().map(|(name, _)| figure(runs.median(name))));
-            if has_base {
-                row.push(ratio(runs.median("ops_s"), self.base(runs, "ops_s")));
-                row.push(ratio(runs.median("cpu_us_op"), self.base(runs, "cpu_us_op")));
+            if let Some(base) = base {
+                let of_base = |name| self.same(runs, base)?.median(name);
+                row.push(ratio(runs.median("ops_s"), of_base("ops_s")));
+                row.push(ratio(runs.median(cpu), of_base(cpu)));
             }
             if has_go {
                 row.push(ratio(runs.median("ops_s"), go(runs)));
             }
             table.push(row);
         }
-        println!("== {}{}", self.name, if has_base { "; x: to etcd-client" } else { "" });
+        let compared = base.map(|base| format!("; x: to {base}")).unwrap_or_default();
+        println!("== {}{compared}", self.name);
         print_aligned(&table);
         println!();
     }
 
-    /// The same of etcd-client, with as many tasks.
-    fn base(&self, runs: &Runs, name: &str) -> Option<f64> {
-        let same = |other: &&Runs| other.peer == BASE && other.tasks == runs.tasks;
-        self.runs.iter().find(same)?.median(name)
+    /// The runs of a peer with as many tasks.
+    fn same(&self, runs: &Runs, peer: &str) -> Option<&Runs> {
+        self.runs.iter().find(|other| other.peer == peer && other.tasks == runs.tasks)
     }
 }
 

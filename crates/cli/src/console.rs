@@ -14,6 +14,12 @@ use std::{
     time::Duration,
 };
 
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
 /// How many lines may lie unwritten.
 const LINES: usize = 256;
 
@@ -58,6 +64,14 @@ impl Console {
             let _ = written.recv_timeout(patience);
         }
     }
+}
+
+/// Logs up to this level, from now on.
+pub(crate) fn log(level: LevelFilter) {
+    // What others log (the transport, above all) helps nobody here.
+    let ours = Targets::new().with_target("tenure", level);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Writer);
+    tracing_subscriber::registry().with(lines).with(ours).init();
 }
 
 /// Says something to the person who ran the command.

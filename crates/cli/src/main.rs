@@ -1,5 +1,5 @@
-//! The `tenure` command: runs a command under a lock in etcd, tells who holds it, and reads and
-//! writes keys.
+//! The `tenure` command: runs a command under a lock in etcd, tells who holds it, reads and writes
+//! keys, and is a server for all that.
 
 mod bytes_text;
 mod connect;
@@ -10,19 +10,16 @@ mod group;
 mod inspect;
 mod kv;
 mod lock;
+mod serve;
 mod signals;
 mod supervise;
 mod target;
 mod terminal;
 
-use std::{process::ExitCode, time::Duration};
+use std::{env, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::{
-    filter::{LevelFilter, Targets},
-    layer::SubscriberExt,
-    util::SubscriberInitExt,
-};
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::exit::Failure;
 
@@ -53,15 +50,12 @@ enum Verb {
     Put(kv::Put),
     Del(kv::Del),
     Watch(kv::Watch),
+    Serve(serve::Serve),
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(serve::unread(env::args_os()));
     let console = console::start();
-    // What others log (the transport, above all) helps nobody here.
-    let ours = Targets::new().with_target("tenure", cli.log_level);
-    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| console::Writer);
-    tracing_subscriber::registry().with(lines).with(ours).init();
     let code = run(cli).unwrap_or_else(|failure| {
         console::say(failure.text);
         failure.code
@@ -77,6 +71,10 @@ fn run(cli: Cli) -> Result<u8, Failure> {
         .map_err(|error| Failure::new(exit::OTHER, format!("cannot start: {error}")))?;
     let connection = &cli.connection;
     runtime.block_on(async {
+        // That one's own flags may have another level.
+        if !matches!(cli.verb, Verb::Serve(_)) {
+            console::log(cli.log_level);
+        }
         match cli.verb {
             Verb::Lock(lock) => lock.run(connection).await,
             Verb::Inspect(inspect) => inspect.run(connection).await,
@@ -84,6 +82,7 @@ fn run(cli: Cli) -> Result<u8, Failure> {
             Verb::Put(put) => put.run(connection).await,
             Verb::Del(del) => del.run(connection).await,
             Verb::Watch(watch) => watch.run(connection).await,
+            Verb::Serve(serve) => serve.run(cli.log_level).await,
         }
     })
 }

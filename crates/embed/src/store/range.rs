@@ -51,6 +51,13 @@ impl Store {
         }
         let mut found: Vec<&KeyValue> = living.collect();
         response.count = found.len() as i64;
+        if let Some(limit) = limit
+            && request.sort_order == SortOrder::None as i32
+            && !filters(request)
+        {
+            // Without an order etcd sorts only what it looked at: the first keys, and one more.
+            found.truncate(limit.saturating_add(1));
+        }
         found.retain(|kv| passes(kv, request));
         if let Some(order) = order {
             order.sort(&mut found);

@@ -19,8 +19,9 @@ impl Store {
         has_lease: HasLease<'_>,
     ) -> Result<(TxnResponse, Vec<Change>), Refusal> {
         // All of it is decided, and refused, on the state before anything of it ran.
-        let mut path = Path::new();
-        self.decide(&request, &mut path, has_lease)?;
+        let (mut path, mut running) = (Path::new(), Vec::new());
+        self.decide(&request, &mut path, &mut running);
+        self.can_run(&running, has_lease)?;
         let mut changes = Vec::new();
         let mut response = self.run(request, &mut path, &mut changes)?;
         self.commit(&changes);
@@ -28,26 +29,31 @@ impl Store {
         Ok((response, changes))
     }
 
-    fn decide(
-        &self,
-        txn: &TxnRequest,
-        path: &mut Path,
-        has_lease: HasLease<'_>,
-    ) -> Result<(), Refusal> {
+    /// Chooses branches, and gathers the operations that will run.
+    fn decide<'a>(&self, txn: &'a TxnRequest, path: &mut Path, running: &mut Vec<&'a Request>) {
         let succeeds = self.holds(&txn.compare);
         path.push_back(succeeds);
         let branch = if succeeds { &txn.success } else { &txn.failure };
-        branch.iter().try_for_each(|op| match &op.request {
-            Some(Request::RequestRange(range)) => self.can_read(range),
-            Some(Request::RequestPut(put)) => {
-                self.keeps_something(put)?;
-                match put.lease != 0 && !has_lease(put.lease) {
-                    true => Err(refusal::LEASE_NOT_FOUND),
-                    false => Ok(()),
-                }
+        for request in branch.iter().filter_map(|op| op.request.as_ref()) {
+            match request {
+                Request::RequestTxn(nested) => self.decide(nested, path, running),
+                other => running.push(other),
             }
-            Some(Request::RequestTxn(nested)) => self.decide(nested, path, has_lease),
-            Some(Request::RequestDeleteRange(_)) | None => Ok(()),
+        }
+    }
+
+    /// Puts are refused before reads are, wherever they stand.
+    fn can_run(&self, running: &[&Request], has_lease: HasLease<'_>) -> Result<(), Refusal> {
+        for request in running {
+            let Request::RequestPut(put) = request else { continue };
+            self.keeps_something(put)?;
+            if put.lease != 0 && !has_lease(put.lease) {
+                return Err(refusal::LEASE_NOT_FOUND);
+            }
+        }
+        running.iter().try_for_each(|request| match request {
+            Request::RequestRange(range) => self.can_read(range),
+            _ => Ok(()),
         })
     }
 

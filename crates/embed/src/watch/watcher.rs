@@ -93,7 +93,9 @@ impl Watcher {
             true => EventType::Delete,
             false => EventType::Put,
         };
-        let before = before.filter(|_| self.prev_kv);
+        // A key that was just created was nothing before, even if the same txn deleted it.
+        let created = record.kv.create_revision == record.revision();
+        let before = before.filter(|_| self.prev_kv && !created);
         Event {
             r#type: r#type as i32,
             kv: Some(record.kv.clone()),
