@@ -200,8 +200,8 @@ impl<T: Io> AsyncWrite for AnyAuthority<T> {
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
-    /// Told that this is so, h2 puts more small answers into one write: of one byte in four that it
-    /// would write in place otherwise, each answer is a call of the system.
+    /// Told otherwise, h2 makes a system call of its own for each piece of 256 bytes and more; so it
+    /// copies those below 1 KiB together.
     fn is_write_vectored(&self) -> bool {
         false
     }

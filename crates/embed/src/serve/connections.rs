@@ -1,8 +1,12 @@
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
+use futures::FutureExt;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tenure::Io;
@@ -67,8 +71,7 @@ pub(crate) async fn serve(shared: Weak<Shared>, io: impl Io) {
     let cut = Cut(watch::Sender::new(false));
     let mut cut_alone = cut.0.subscribe();
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let (router, shared, cut) = (Arc::clone(&router), Weak::clone(&shared), cut.clone());
-        async move { Ok::<_, std::convert::Infallible>(router.answer(shared, cut, request).await) }
+        Arc::clone(&router).answer(&shared, &cut, request).map(Ok::<_, Infallible>)
     });
     let mut http = http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())

@@ -1,10 +1,15 @@
 use std::{
+    convert::Infallible,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, Request, Response};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Either, ready},
+};
+use http::{HeaderMap, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use tenure::{
     Code as TenureCode,
@@ -73,21 +78,44 @@ impl Router {
     }
 
     /// Answers a request, if nobody wants it to go wrong.
-    pub(crate) async fn answer<B>(
+    ///
+    /// Where nothing is done to it, what waits for the answer is small: each stream has one.
+    pub(crate) fn answer<B>(
         self: Arc<Self>,
-        shared: Weak<Shared>,
+        shared: &Weak<Shared>,
+        cut: &Cut,
+        request: Request<B>,
+    ) -> impl Future<Output = Response<Body>> + Send + use<B>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        let Some(shared) = shared.upgrade() else {
+            let stopped = Status::from(crate::refusal::STOPPED).into_http();
+            return Either::Right(ready(stopped).boxed());
+        };
+        let path = request.uri().path();
+        shared.counts.count(path);
+        let harm = shared.faults.strike(path);
+        let streams = is_stream(path);
+        if harm.is_none() && !streams && !shared.taps.are_open() {
+            return Either::Left(self.route(request));
+        }
+        Either::Right(self.treat(shared, cut.clone(), harm, request).boxed())
+    }
+
+    /// Answers a request that goes wrong or is recorded, or has many answers.
+    async fn treat<B>(
+        self: Arc<Self>,
+        shared: Arc<Shared>,
         cut: Cut,
+        harm: Option<Harm>,
         request: Request<B>,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
-        let Some(shared) = shared.upgrade() else {
-            return Status::from(crate::refusal::STOPPED).into_http();
-        };
-        shared.counts.count(request.uri().path());
-        let harm = shared.faults.strike(request.uri().path());
         let streams = is_stream(request.uri().path());
         match &harm {
             Some(Harm::Delay(time)) if streams => tokio::time::sleep(*time).await,
@@ -164,27 +192,32 @@ impl Router {
         }
     }
 
-    async fn route<B>(&self, request: Request<B>) -> Response<Body>
+    fn route<B>(&self, request: Request<B>) -> impl Future<Output = Response<Body>> + Send + use<B>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
         let uri = request.uri().clone();
-        let (service, method) = parts(uri.path());
-        let answer = match service {
-            "etcdserverpb.KV" => self.kv.clone().call(request).await,
-            "etcdserverpb.Watch" => self.watch.clone().call(request).await,
-            "etcdserverpb.Lease" => self.lease.clone().call(request).await,
-            "etcdserverpb.Cluster" => self.cluster.clone().call(request).await,
-            "etcdserverpb.Maintenance" => self.maintenance.clone().call(request).await,
-            "etcdserverpb.Auth" => self.auth.clone().call(request).await,
-            "v3lockpb.Lock" => self.lock.clone().call(request).await,
-            "v3electionpb.Election" => self.election.clone().call(request).await,
-            "grpc.health.v1.Health" => self.health.clone().call(request).await,
-            _ => return Status::unimplemented(format!("unknown service {service}")).into_http(),
+        let service = parts(uri.path()).0;
+        let call: BoxFuture<'static, Result<_, Infallible>> = match service {
+            "etcdserverpb.KV" => self.kv.clone().call(request),
+            "etcdserverpb.Watch" => self.watch.clone().call(request),
+            "etcdserverpb.Lease" => self.lease.clone().call(request),
+            "etcdserverpb.Cluster" => self.cluster.clone().call(request),
+            "etcdserverpb.Maintenance" => self.maintenance.clone().call(request),
+            "etcdserverpb.Auth" => self.auth.clone().call(request),
+            "v3lockpb.Lock" => self.lock.clone().call(request),
+            "v3electionpb.Election" => self.election.clone().call(request),
+            "grpc.health.v1.Health" => self.health.clone().call(request),
+            _ => {
+                let unknown = Status::unimplemented(format!("unknown service {service}"));
+                ready(Ok(unknown.into_http())).boxed()
+            }
         };
-        let Ok(answer) = answer;
-        as_etcd_says(answer, service, method)
+        async move {
+            let Ok(answer) = call.await;
+            as_etcd_says(answer, &uri)
+        }
     }
 
     /// Keeps what is asked and answered.
@@ -246,10 +279,11 @@ fn is_stream(path: &str) -> bool {
 }
 
 /// tonic's own refusals, as etcd's gRPC has them.
-fn as_etcd_says(answer: Response<Body>, service: &str, method: &str) -> Response<Body> {
+fn as_etcd_says(answer: Response<Body>, uri: &Uri) -> Response<Body> {
     let Some((code, text)) = status_of(answer.headers()) else { return answer };
     match code {
         TenureCode::Unimplemented if text.is_empty() => {
+            let (service, method) = parts(uri.path());
             let text = format!("unknown method {method} for service {service}");
             Status::unimplemented(text).into_http()
         }

@@ -38,6 +38,8 @@ impl Services {
         metadata: &MetadataMap,
         answers: impl Stream<Item = Result<T, Status>> + Send + 'static,
     ) -> Answers<T> {
+        // Whoever sends them may ask once more after the last.
+        let answers = answers.fuse();
         if !requires_leader(metadata) {
             return Box::pin(answers);
         }
@@ -49,7 +51,7 @@ impl Services {
         // It ends with the answers, or with this.
         let ends = answers.map(Some).chain(stream::once(async { None }));
         let all = stream::select(ends, stream::once(leaderless));
-        Box::pin(all.take_while(|answer| ready(answer.is_some())).filter_map(ready))
+        Box::pin(all.take_while(|answer| ready(answer.is_some())).filter_map(ready).fuse())
     }
 
     /// Carries a request out, all of it at once, when the cluster can.
