@@ -54,6 +54,11 @@ impl Cluster {
         Self { etcd, tls, members, links, isolated: Mutex::default(), _dir: dir }
     }
 
+    /// The server that all members are.
+    pub fn etcd(&self) -> &EtcdBinary {
+        &self.etcd
+    }
+
     /// The client URLs of all members, whether they run or not.
     pub fn endpoints(&self) -> Vec<String> {
         self.members.iter().map(Member::endpoint).collect()
