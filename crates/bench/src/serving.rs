@@ -25,7 +25,7 @@ use tonic::{
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder},
     codegen::http::uri::PathAndQuery,
-    transport::Channel,
+    transport::{Channel, Endpoint},
 };
 use tonic_prost::ProstCodec;
 
@@ -36,7 +36,6 @@ use crate::{
         PutRequest, RangeRequest, WatchCreateRequest, WatchRequest, WatchResponse,
         kv_client::KvClient, watch_request::RequestUnion,
     },
-    peers,
 };
 
 const VALUE: &[u8] = &[b'v'; 256];
@@ -44,6 +43,8 @@ const VALUE: &[u8] = &[b'v'; 256];
 const KEYS: usize = 1000;
 /// So many calls at once where they only fill the server.
 const AT_ONCE: usize = 64;
+/// More than is ever under way.
+const WINDOW: u32 = 64 << 20;
 /// What may be under way of an event for every watch.
 const AHEAD: usize = 32;
 
@@ -56,6 +57,13 @@ fn server_cpu(order: &Order) -> anyhow::Result<Duration> {
     Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
 
+/// A connection that takes all that the server has to say.
+async fn channel(order: &Order) -> anyhow::Result<Channel> {
+    let endpoint = Endpoint::new(order.endpoint.clone())?;
+    let endpoint = endpoint.initial_stream_window_size(WINDOW);
+    Ok(endpoint.initial_connection_window_size(WINDOW).connect().await?)
+}
+
 fn key(number: usize) -> Vec<u8> {
     format!("bench/{number:06}").into_bytes()
 }
@@ -66,7 +74,7 @@ fn put(number: usize) -> PutRequest {
 
 /// Puts or gets, so many in flight over one connection.
 pub async fn calls(order: &Order) -> anyhow::Result<()> {
-    let kv = KvClient::new(peers::tonic(order).await?);
+    let kv = KvClient::new(channel(order).await?);
     for number in 0..KEYS {
         kv.clone().put(put(number)).await?;
     }
@@ -91,7 +99,7 @@ pub async fn calls(order: &Order) -> anyhow::Result<()> {
 
 /// `--count` keys, and `--tasks` watches of other keys.
 pub async fn memory(order: &Order) -> anyhow::Result<()> {
-    let kv = KvClient::new(peers::tonic(order).await?);
+    let kv = KvClient::new(channel(order).await?);
     let (began, cpu_before) = (Instant::now(), cpu());
     let empty = rss_kb_of(order.pid);
     stream::iter(0..order.count)
@@ -103,7 +111,7 @@ pub async fn memory(order: &Order) -> anyhow::Result<()> {
         .try_collect::<()>()
         .await?;
     let keys = rss_kb_of(order.pid);
-    let channel = peers::tonic(order).await?;
+    let channel = channel(order).await?;
     let mut watches = Vec::new();
     for numbers in streams(order) {
         watches.push(Watches::open(&channel, numbers.map(key)).await?);
@@ -120,9 +128,9 @@ pub async fn memory(order: &Order) -> anyhow::Result<()> {
 
 /// Puts of one key that `--tasks` watches see, until they were told `--count` events together.
 pub async fn fanout(order: &Order) -> anyhow::Result<()> {
-    let mut kv = KvClient::new(peers::tonic(order).await?);
+    let mut kv = KvClient::new(channel(order).await?);
     let told = Arc::new(Told::default());
-    let channel = peers::tonic(order).await?;
+    let channel = channel(order).await?;
     for numbers in streams(order) {
         let mut watches = Watches::open(&channel, numbers.map(|_| key(0))).await?;
         let told = Arc::clone(&told);
