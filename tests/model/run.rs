@@ -57,7 +57,9 @@ impl Run {
         }
         self.watch_at_the_end(&sequence.watches).await?;
         let path = "/etcdserverpb.Maintenance/HashKV";
-        let hash = wire::call(&self.raw, path, &HashKvRequest::default()).await?;
+        // Of a revision that no compaction was at: later versions remember what they had then.
+        let asked = HashKvRequest { revision: self.store.revision() };
+        let hash = wire::call(&self.raw, path, &asked).await?;
         hash.map_err(|refused| format!("{path}: {refused:?}"))
     }
 

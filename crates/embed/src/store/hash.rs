@@ -22,16 +22,14 @@ impl Store {
         if revision > self.revision {
             return Err(refusal::FUTURE_REVISION);
         }
-        if revision == 0 {
-            return Ok(self.hash_as_of(self.revision));
-        }
-        if revision < self.compacted {
+        if revision != 0 && revision < self.compacted {
             return Err(refusal::COMPACTED);
         }
         // Each compaction takes the hash of what it is about to thin out, and etcd answers with
-        // that when it is asked for the revision again.
+        // that when it is asked for the revision again: as it was asked for, 0 too.
         let taken = self.hashes.iter().find(|taken| taken.revision == revision);
-        Ok(taken.copied().unwrap_or_else(|| self.hash_as_of(revision)))
+        let current = if revision == 0 { self.revision } else { revision };
+        Ok(taken.copied().unwrap_or_else(|| self.hash_as_of(current)))
     }
 
     /// Of what is compacted only that counts which the keys were as of the revision, if any was:
