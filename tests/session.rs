@@ -358,8 +358,8 @@ async fn renewals_go_on_while_the_callers_thread_is_blocked() {
         assert_eq!(told(&mut states).await, LeaseState::Healthy);
         blocked.push((kind, server, guard, states));
     }
-    // No state is waited for: the only thread of this test's runtime is kept busy for as long as
-    // was promised, 10 x TTL, as a caller does who computes, and renewals must not need it.
+    // This waits for no state. It is what is tested: a caller that blocks its thread, the only one
+    // of this runtime, for the 10 x TTL that were promised; renewals must not need that thread.
     #[expect(clippy::disallowed_methods, reason = "that it blocks the caller's thread is tested")]
     std::thread::sleep(10 * ttl);
     for (kind, _server, guard, mut states) in blocked {

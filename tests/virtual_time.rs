@@ -3,9 +3,14 @@
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use tenure::{Client, EventKind, LeaseState, LossReason, Mutex, Session, WatchResponse};
+use tenure::{
+    Client, EventKind, LeaseState, LossReason, Mutex, MutexGuard, Result, Session, WatchResponse,
+};
 use tenure_testkit::{Fault, TestServer, embed::Embedded, eventually, virtual_time};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -113,14 +118,22 @@ fn a_freeze_shorter_than_the_ttl_costs_nothing() {
     });
 }
 
+/// A lock that one client holds and another waits for, each with a session of an hour.
+async fn held_and_waited_for(
+    server: &TestServer,
+) -> (Session, MutexGuard, JoinHandle<Result<MutexGuard>>) {
+    let (first, second) = (server.client().await.unwrap(), server.client().await.unwrap());
+    let holder = session(&first, HOUR).await;
+    let waiter = session(&second, HOUR).await;
+    let held = Mutex::new(&holder, "lock").acquire().await.unwrap();
+    let waiting = tokio::spawn(Mutex::new(&waiter, "lock").acquire().into_future());
+    (holder, held, waiting)
+}
+
 #[test]
 fn a_lock_passes_on_when_the_lease_of_a_holder_that_is_gone_expires() {
     virtual_time(async |server| {
-        let (first, second) = (server.client().await.unwrap(), server.client().await.unwrap());
-        let holder = session(&first, HOUR).await;
-        let waiter = session(&second, HOUR).await;
-        let held = Mutex::new(&holder, "lock").acquire().await.unwrap();
-        let waiting = tokio::spawn(Mutex::new(&waiter, "lock").acquire().into_future());
+        let (holder, held, waiting) = held_and_waited_for(&server).await;
         sleep(HOUR).await;
         assert!(held.is_held() && !waiting.is_finished());
 
@@ -138,11 +151,7 @@ fn a_lock_passes_on_when_the_lease_of_a_holder_that_is_gone_expires() {
 #[test]
 fn a_lock_passes_on_at_once_when_a_lease_is_ended() {
     virtual_time(async |server| {
-        let (first, second) = (server.client().await.unwrap(), server.client().await.unwrap());
-        let holder = session(&first, HOUR).await;
-        let waiter = session(&second, HOUR).await;
-        let held = Mutex::new(&holder, "lock").acquire().await.unwrap();
-        let waiting = tokio::spawn(Mutex::new(&waiter, "lock").acquire().into_future());
+        let (holder, held, waiting) = held_and_waited_for(&server).await;
         sleep(SECOND).await;
         let ended = Instant::now();
         assert!(embedded(&server).expire_lease(holder.lease()));

@@ -31,7 +31,8 @@ impl Builder {
         self
     }
 
-    /// Opens no port: clients come through [`Embedded::connector`] only.
+    /// Opens no port, but for those of [`listen`](Self::listen): clients come through
+    /// [`Embedded::connector`].
     pub fn in_process(mut self) -> Self {
         self.in_process = true;
         self

@@ -42,7 +42,8 @@ pub(crate) struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Data {
-    /// Keys, history, leases and users are as they were; each lease has its whole time again.
+    /// Keys, history, leases and users are as they were; each lease that is not frozen has its
+    /// whole time again.
     Kept,
     /// Everything is gone, and the cluster is another one.
     Lost,
@@ -162,7 +163,10 @@ impl Embedded {
         self.shared.streams.silence(silent);
     }
 
-    /// Breaks all connections and refuses new ones.
+    /// Breaks all connections and refuses new ones; when it returns, its ports are free.
+    ///
+    /// Dropping the future leaves its ports closed or closing, and may leave connections that
+    /// were made before.
     pub async fn refuse_connections(&self) {
         self.shared.connections.refuse(true);
         self.shared.listeners.close().await;
@@ -244,7 +248,8 @@ impl Embedded {
         Revision(self.shared.node().lock().store.revision())
     }
 
-    /// How many watches there are.
+    /// How many watches there are, those that its own Lock and Election services wait by among
+    /// them.
     pub fn watches(&self) -> usize {
         self.shared.node().lock().hub.count()
     }
@@ -275,7 +280,8 @@ impl Embedded {
         self.shared.taps.open(capacity)
     }
 
-    /// Ends the server: connections break, and its ports are free when this returns.
+    /// Ends the server: connections break, and its ports are free when this returns. Dropping the
+    /// future ends it too, its ports a little later.
     pub async fn stop(self) {
         self.refuse_connections().await;
     }

@@ -29,8 +29,8 @@ pub struct Recorded {
     pub took: Duration,
 }
 
-/// What was asked and answered since it was made: the last so many calls. Watch and keep-alive
-/// streams are not in it. Dropping it ends the recording.
+/// What was asked and answered since it was made: the last so many calls. Streams of answers are
+/// not in it, nor what a fault kept from being carried out. Dropping it ends the recording.
 pub struct Tap(Arc<Mutex<Kept>>);
 
 struct Kept {

@@ -64,8 +64,9 @@ impl Listeners {
     /// Lets the ports go, and returns once they are free.
     pub(crate) async fn close(&self) {
         let tasks = std::mem::take(&mut *lock(&self.accepting));
+        // All at once: whoever gives up waiting leaves none that still accepts.
+        tasks.iter().for_each(JoinHandle::abort);
         for task in tasks {
-            task.abort();
             // It was cancelled, which is what was wanted.
             let _ = task.await;
         }
