@@ -106,8 +106,8 @@ pub use self::{
     error::{Error, ErrorKind, LossReason, Result},
     ops::{
         CallOptions, Compact, CompactResponse, Compare, Comparison, Count, CountResponse, Delete,
-        DeleteResponse, Get, GetResponse, Header, KeepValue, Op, OpResponse, Order, Put,
-        PutResponse, PutValue, Reply, SortBy, Txn, TxnResponse, Via,
+        DeleteResponse, Get, GetResponse, Header, IntoValue, Json, KeepValue, Op, OpResponse,
+        Order, Put, PutResponse, PutValue, Reply, SortBy, Txn, TxnResponse, Via,
     },
     recipes::{
         Acquire, Acquiring, ClaimState, Contender, Held, Holder, MultiGuard, MultiMutex, Mutex,

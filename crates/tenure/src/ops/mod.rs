@@ -8,6 +8,7 @@ mod compact;
 mod compare;
 mod delete;
 mod get;
+mod json;
 mod put;
 mod response;
 mod txn;
@@ -29,6 +30,7 @@ pub use self::{
     compare::{Compare, Comparison},
     delete::Delete,
     get::{Count, Get, Order, SortBy},
+    json::{IntoValue, Json},
     put::{KeepValue, Put, PutValue},
     response::{
         CompactResponse, CountResponse, DeleteResponse, GetResponse, Header, OpResponse,
