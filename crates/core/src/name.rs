@@ -39,11 +39,42 @@ pub fn claim_key(prefix: impl Into<Key>, lease: LeaseId, nonce: u32) -> Key {
     key.into()
 }
 
+/// The same with a dot, `<prefix><lease>.<nonce>`: a key that a process which resumes the session
+/// leaves as it is. For recipes whose other members look when a key was put last.
+pub fn place_key(prefix: impl Into<Key>, lease: LeaseId, nonce: u32) -> Key {
+    let mut key = Vec::from(prefix.into().into_bytes());
+    key.extend_from_slice(format!("{lease}.{nonce:x}").as_bytes());
+    key.into()
+}
+
+/// The prefix of claims on so many permits of a semaphore: `<prefix><permits>/`.
+pub fn permits_prefix(prefix: &[u8], permits: u32) -> Key {
+    [prefix, format!("{permits}/").as_bytes()].concat().into()
+}
+
+/// How many permits a claim under [`permits_prefix`] is on.
+pub fn permits_of(key: &[u8], prefix: &[u8]) -> Option<u32> {
+    let rest = key.strip_prefix(prefix)?;
+    let digits = std::str::from_utf8(rest.split(|byte| *byte == b'/').next()?).ok()?;
+    let permits: u32 = digits.parse().ok()?;
+    (rest.len() > digits.len() && permits.to_string() == digits).then_some(permits)
+}
+
 /// The lease after which a contender's key is called, with a nonce or without. `None` for keys
 /// that are called otherwise.
 pub fn lease_of(key: &[u8], prefix: &[u8]) -> Option<LeaseId> {
-    let segment = std::str::from_utf8(key.strip_prefix(prefix)?).ok()?;
-    let lease = match segment.split_once('-') {
+    lease_before(b'-', key.strip_prefix(prefix)?)
+}
+
+/// The lease after which a [`place_key`] is called, whatever its prefix.
+pub fn lease_of_place(key: &[u8]) -> Option<LeaseId> {
+    let segment = key.rsplit(|byte| *byte == b'/').next()?;
+    segment.contains(&b'.').then(|| lease_before(b'.', segment))?
+}
+
+fn lease_before(sign: u8, segment: &[u8]) -> Option<LeaseId> {
+    let segment = std::str::from_utf8(segment).ok()?;
+    let lease = match segment.split_once(char::from(sign)) {
         Some((lease, nonce)) => {
             u32::try_from(parse_hex(nonce)?).ok()?;
             lease
@@ -147,6 +178,29 @@ mod tests {
         ];
         for key in others {
             assert_eq!(lease_of(key, b"p/"), None, "{}", key.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_place_is_no_claim_and_tells_its_lease() {
+        let key = place_key("p/read/", lease(10), 31).into_bytes();
+        assert_eq!(&key[..], b"p/read/a.1f");
+        assert_eq!(lease_of_place(&key), LeaseId::new(10));
+        assert_eq!(lease_of(&key, b"p/read/"), None);
+        assert_eq!(lease_of_place(b"p/read/a"), None);
+        assert_eq!(lease_of_place(b"p/read/a-1f"), None);
+    }
+
+    #[test]
+    fn the_permits_of_a_claim_are_in_its_name() {
+        let prefix = permits_prefix(b"p/q/", 12).into_bytes();
+        let key = claim_key(prefix, lease(10), 31).into_bytes();
+        assert_eq!(&key[..], b"p/q/12/a-1f");
+        assert_eq!(permits_of(&key, b"p/q/"), Some(12));
+        let others: [&[u8]; 6] =
+            [b"p/limit", b"p/q/", b"p/q/12", b"p/q/012/a-1", b"p/q/+1/a-1", b"p/q/4294967296/a-1"];
+        for key in others {
+            assert_eq!(permits_of(key, b"p/q/"), None, "{}", key.escape_ascii());
         }
     }
 

@@ -31,6 +31,11 @@ impl Listing {
         self.revision = self.revision.max(created);
         self
     }
+
+    /// Whether a key that was put at this place was gone by then.
+    pub(super) fn lacks(&self, place: &(Revision, Bytes)) -> bool {
+        place.0 <= self.revision && !self.keys.iter().any(|listed| listed.place() == *place)
+    }
 }
 
 impl Listed {

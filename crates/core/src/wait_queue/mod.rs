@@ -1,4 +1,5 @@
-//! Who holds a lock and who waits for it, from what one standing watch tells.
+//! Who holds a lock and who waits for it, from what one standing watch tells. It is the same for
+//! all that has an order of arrival: only [whom](Rule) a key waits for differs.
 //!
 //! etcd orders a queue by itself: each contender puts a key of its own under the lock's prefix,
 //! and the one created first holds. A [`WaitQueue`] keeps that order from a single watch on the
@@ -10,6 +11,7 @@
 //! revision has nobody older at any later one, and a key older than that is gone for good.
 
 mod listing;
+mod rule;
 #[cfg(test)]
 mod tests;
 
@@ -20,13 +22,16 @@ use std::{
 
 use bytes::Bytes;
 
-pub use self::listing::{Listed, Listing};
+pub use self::{
+    listing::{Listed, Listing},
+    rule::Rule,
+};
 use crate::{Event, EventKind, Revision};
 
 /// Something that the owner of a key has to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The key is the oldest there is: whoever put it holds the lock. Said once.
+    /// Nobody is ahead whom the key waits for: whoever put it holds the lock. Said once.
     Turn(Bytes),
     /// The key was put again, at `mod_revision`: by its owner, or by somebody who took it over.
     /// Of several such puts that were seen together, maybe only the last.
@@ -64,13 +69,15 @@ pub struct WaitQueue {
     /// The watch tells everything after this revision.
     watching: Option<Revision>,
     backlog: Vec<Event>,
-    /// The newest whole listing that came while nothing was known.
+    /// The newest whole listing, if it is of a later revision than what is known.
     recent: Option<Listing>,
     own: HashMap<Bytes, Own>,
     /// The places of `own`.
     places: BTreeSet<Place>,
     /// No key with a place before this one exists, or ever will.
     floor: Place,
+    /// How many permits there are, and since when.
+    room: Option<(Revision, u64)>,
     notices: VecDeque<Notice>,
 }
 
@@ -80,6 +87,7 @@ struct Own {
     created: Revision,
     /// The newest put that its owner knows of.
     modified: Revision,
+    rule: Rule,
     has_turn: bool,
 }
 
@@ -115,7 +123,7 @@ impl WaitQueue {
         Self::default()
     }
 
-    /// A key of ours was put, created at `created`.
+    /// A key of ours was put, created at `created`, and waits by this rule.
     ///
     /// `before` is what the same transaction saw, if it looked: all keys if `complete`, else at
     /// least the oldest one if there is any. Whether the own key is among them does not matter.
@@ -128,6 +136,7 @@ impl WaitQueue {
         &mut self,
         key: Bytes,
         created: Revision,
+        rule: Rule,
         before: Option<Listing>,
         complete: bool,
     ) {
@@ -138,20 +147,30 @@ impl WaitQueue {
             let is_it = self.foreign.keys.get(&key).filter(|seen| seen.create_revision == created);
             let seen = is_it.is_some().then(|| self.foreign.remove(&key)).flatten();
             let is_gone = seen.is_none() && self.known.is_some_and(|known| known >= created);
+            let is_gone = is_gone || self.recent.as_ref().is_some_and(|all| all.lacks(&place));
             if is_gone {
                 return self.notices.push_back(Notice::Deleted(key));
             }
-            self.own.insert(key.clone(), Own { created, modified: created, has_turn: false });
+            let own = Own { created, modified: created, rule, has_turn: false };
+            self.own.insert(key.clone(), own);
             self.places.insert(place.clone());
             seen.into_iter().for_each(|seen| self.see(seen));
         }
         if let Some(before) = before {
-            let oldest = before.keys.iter().map(Listed::place).chain([place]).min();
-            if complete && self.known.is_none() {
-                self.remember(before.with(key, created));
+            let all = before.keys.iter().map(Listed::place);
+            let oldest = all.clone().chain([place.clone()]).min();
+            let older: Vec<_> = all.filter(|other| *other < place).collect();
+            if complete {
+                self.bury(&before);
+            }
+            if complete {
+                self.remember(before.with(key.clone(), created));
                 self.adopt_recent();
             }
             oldest.into_iter().for_each(|oldest| self.raise(oldest));
+            if complete {
+                self.consider(&key, older.iter().map(|(_, key)| key));
+            }
         }
         self.look();
     }
@@ -160,15 +179,7 @@ impl WaitQueue {
     /// is said of it; others wait for it until the watch tells that it is gone. To be said before
     /// the deletion is sent: its event would be taken for somebody else's deed.
     pub fn leave(&mut self, key: &Bytes) {
-        if let Some(own) = self.drop_own(key)
-            && self.known.is_some_and(|known| known >= own.created)
-        {
-            self.foreign.insert(Listed {
-                key: key.clone(),
-                create_revision: own.created,
-                mod_revision: own.modified,
-            });
-        }
+        self.give_up(key);
         self.notices.retain(|notice| notice.key() != key);
     }
 
@@ -220,6 +231,14 @@ impl WaitQueue {
         }
     }
 
+    /// From this revision on there are so many permits.
+    pub fn resize(&mut self, revision: Revision, permits: u64) {
+        if self.room.is_none_or(|(since, _)| since < revision) {
+            self.room = Some((revision, permits));
+            self.look();
+        }
+    }
+
     /// What somebody has to know; call until `None`.
     pub fn poll(&mut self) -> Option<Notice> {
         while let Some(notice) = self.notices.pop_front() {
@@ -231,7 +250,7 @@ impl WaitQueue {
         None
     }
 
-    /// How many keys are older than this one of ours; `None` while that is not known. Takes as
+    /// How many keys this one of ours waits for; `None` while that is not known. Takes as
     /// long as there are such keys.
     pub fn ahead(&self, key: &Bytes) -> Option<usize> {
         let own = self.own.get(key)?;
@@ -240,8 +259,7 @@ impl WaitQueue {
         }
         self.known?;
         let place = (own.created, key.clone());
-        let older = |places: &BTreeSet<Place>| places.range(..place.clone()).count();
-        Some(older(&self.foreign.places) + older(&self.places))
+        Some(self.older(&place).filter(|older| own.rule.waits_for(older)).count())
     }
 
     /// Whether every key is known, and all that happens to them heard of.
@@ -264,6 +282,20 @@ impl WaitQueue {
         self.own.is_empty()
     }
 
+    /// A key is not ours any more. For those that are behind it, it stays until the watch has told
+    /// that it is gone: what is known is of one revision.
+    fn give_up(&mut self, key: &Bytes) {
+        if let Some(own) = self.drop_own(key)
+            && self.known.is_some_and(|known| known >= own.created)
+        {
+            self.foreign.insert(Listed {
+                key: key.clone(),
+                create_revision: own.created,
+                mod_revision: own.modified,
+            });
+        }
+    }
+
     fn drop_own(&mut self, key: &Bytes) -> Option<Own> {
         let own = self.own.remove(key)?;
         self.places.remove(&(own.created, key.clone()));
@@ -271,21 +303,23 @@ impl WaitQueue {
     }
 
     fn remember(&mut self, listing: Listing) {
-        if self.recent.as_ref().is_none_or(|recent| recent.revision < listing.revision) {
+        let newest = self.recent.as_ref().map(|recent| recent.revision).max(self.known);
+        if newest.is_none_or(|newest| newest < listing.revision) {
             self.recent = Some(listing);
         }
     }
 
     /// Begins with the newest listing, if the watch tells everything after it.
     fn adopt_recent(&mut self) {
-        if let Some(watching) = self.watching
+        if let (Some(watching), None) = (self.watching, self.known)
             && let Some(listing) = self.recent.take_if(|recent| watching <= recent.revision)
         {
             self.adopt(listing);
         }
     }
 
-    fn adopt(&mut self, listing: Listing) {
+    /// Our keys that a listing of all does not have are gone.
+    fn bury(&mut self, listing: &Listing) {
         let lives: HashSet<Place> = listing.keys.iter().map(Listed::place).collect();
         let gone: Vec<_> = self
             .places
@@ -293,7 +327,11 @@ impl WaitQueue {
             .filter(|place| !lives.contains(place))
             .map(|(_, key)| key.clone())
             .collect();
-        gone.into_iter().for_each(|key| self.deleted(key));
+        gone.into_iter().for_each(|key| self.is_gone(key));
+    }
+
+    fn adopt(&mut self, listing: Listing) {
+        self.bury(&listing);
         listing.keys.into_iter().for_each(|listed| self.see(listed));
         self.known = Some(listing.revision);
         let backlog = mem::take(&mut self.backlog);
@@ -307,6 +345,7 @@ impl WaitQueue {
             self.known = Some(event.kv.mod_revision);
             self.apply(event);
         }
+        self.recent.take_if(|recent| self.known >= Some(recent.revision));
     }
 
     fn apply(&mut self, event: Event) {
@@ -340,19 +379,45 @@ impl WaitQueue {
         }
     }
 
+    /// A key of ours is gone at a revision that the watch may not have told of yet.
+    fn is_gone(&mut self, key: Bytes) {
+        self.give_up(&key);
+        self.notices.push_back(Notice::Deleted(key));
+    }
+
     fn deleted(&mut self, key: Bytes) {
         self.drop_own(&key);
         self.notices.push_back(Notice::Deleted(key));
     }
 
-    /// Looks who is the oldest of the keys there are at the revision that is known.
+    /// All keys there are with a place before this one.
+    fn older(&self, place: &Place) -> impl Iterator<Item = &Bytes> {
+        let foreign = self.foreign.places.range(..place.clone());
+        foreign.chain(self.places.range(..place.clone())).map(|(_, key)| key)
+    }
+
+    /// Looks whose turn it is at the revision that is known.
     fn look(&mut self) {
         let Some(known) = self.known else { return };
         let unknown = (known.next(), Bytes::new());
         let (foreign, own) = (self.foreign.places.first(), self.places.first());
         let oldest = foreign.into_iter().chain(own).min().filter(|first| **first < unknown);
-        let oldest = oldest.cloned().unwrap_or(unknown);
+        let oldest = oldest.cloned().unwrap_or_else(|| unknown.clone());
         self.raise(oldest);
+        while let Some(place) = self.next_admitted(&unknown) {
+            self.give_turn(&place.1);
+        }
+    }
+
+    /// The oldest of ours that waits, if it need not any more. Whoever is behind it waits, too.
+    fn next_admitted(&self, unknown: &Place) -> Option<Place> {
+        let mut waiting = self.places.range(..unknown.clone()).filter_map(|place| {
+            let own = self.own.get(&place.1)?;
+            (!own.has_turn).then_some((place, &own.rule))
+        });
+        let (place, rule) = waiting.next()?;
+        let room = self.room.map(|(_, permits)| permits);
+        rule.admits(self.older(place), room).then(|| place.clone())
     }
 
     /// Takes in that nothing exists before this place. Our keys that were there are gone, and if
@@ -363,14 +428,27 @@ impl WaitQueue {
         }
         while let Some((_, key)) = self.places.first().filter(|first| **first < self.floor) {
             let key = key.clone();
-            self.deleted(key);
+            self.is_gone(key);
         }
-        if let Some(first) = self.places.first()
-            && *first == self.floor
-            && let Some(own) = self.own.get_mut(&first.1)
+        if let Some(first) = self.places.first().filter(|first| **first == self.floor) {
+            let key = first.1.clone();
+            self.consider(&key, std::iter::empty());
+        }
+    }
+
+    /// Gives a key of ours its turn, if it waits for none of these, which are all that are older.
+    fn consider<'a>(&mut self, key: &Bytes, older: impl Iterator<Item = &'a Bytes>) {
+        let room = self.room.map(|(_, permits)| permits);
+        if self.own.get(key).is_some_and(|own| own.rule.admits(older, room)) {
+            self.give_turn(key);
+        }
+    }
+
+    fn give_turn(&mut self, key: &Bytes) {
+        if let Some(own) = self.own.get_mut(key)
             && !mem::replace(&mut own.has_turn, true)
         {
-            self.notices.push_back(Notice::Turn(first.1.clone()));
+            self.notices.push_back(Notice::Turn(key.clone()));
         }
     }
 }

@@ -52,7 +52,13 @@ fn ours(keys: &[(&str, i64)]) -> WaitQueue {
     let mut queue = WaitQueue::new();
     queue.watch_opened(Revision(3));
     for (index, &(name, created)) in keys.iter().enumerate() {
-        queue.enter(key(name), Revision(created), Some(listing(created - 1, &keys[..index])), true);
+        queue.enter(
+            key(name),
+            Revision(created),
+            Rule::Everybody,
+            Some(listing(created - 1, &keys[..index])),
+            true,
+        );
         queue.handle_events(vec![put(name, created, created)]);
     }
     queue
@@ -61,7 +67,7 @@ fn ours(keys: &[(&str, i64)]) -> WaitQueue {
 #[test]
 fn the_first_to_come_has_its_turn_without_any_watch() {
     let mut queue = WaitQueue::new();
-    queue.enter(key("a"), Revision(5), Some(listing(4, &[])), true);
+    queue.enter(key("a"), Revision(5), Rule::Everybody, Some(listing(4, &[])), true);
     assert_eq!(notices(&mut queue), [turn("a")]);
     assert_eq!(queue.ahead(&key("a")), Some(0));
 }
@@ -70,7 +76,7 @@ fn the_first_to_come_has_its_turn_without_any_watch() {
 fn a_hand_over_is_one_event_where_the_watch_stood_before() {
     let mut queue = WaitQueue::new();
     queue.watch_opened(Revision(3));
-    queue.enter(key("b"), Revision(5), Some(listing(4, &[("a", 4)])), true);
+    queue.enter(key("b"), Revision(5), Rule::Everybody, Some(listing(4, &[("a", 4)])), true);
     assert!(!queue.wants_listing(), "the acquire's own answer was one");
     assert_eq!(queue.ahead(&key("b")), Some(1));
     queue.handle_events(vec![put("a", 4, 4), put("b", 5, 5)]);
@@ -82,7 +88,7 @@ fn a_hand_over_is_one_event_where_the_watch_stood_before() {
 #[test]
 fn an_acquire_counts_as_a_listing_for_a_watch_that_is_heard_of_later() {
     let mut queue = WaitQueue::new();
-    queue.enter(key("b"), Revision(5), Some(listing(4, &[("a", 4)])), true);
+    queue.enter(key("b"), Revision(5), Rule::Everybody, Some(listing(4, &[("a", 4)])), true);
     queue.watch_opened(Revision(5));
     assert!(!queue.wants_listing());
     assert_eq!(queue.ahead(&key("b")), Some(1));
@@ -93,7 +99,7 @@ fn an_acquire_counts_as_a_listing_for_a_watch_that_is_heard_of_later() {
 #[test]
 fn an_acquire_that_saw_only_the_oldest_is_no_listing() {
     let mut queue = WaitQueue::new();
-    queue.enter(key("b"), Revision(5), Some(listing(4, &[("a", 3)])), false);
+    queue.enter(key("b"), Revision(5), Rule::Everybody, Some(listing(4, &[("a", 3)])), false);
     queue.watch_opened(Revision(4));
     assert!(queue.wants_listing());
 }
@@ -103,14 +109,14 @@ fn what_came_before_the_answer_of_an_acquire_is_applied_after_it() {
     let mut queue = WaitQueue::new();
     queue.watch_opened(Revision(3));
     queue.handle_events(vec![put("a", 4, 4), put("b", 5, 5), delete("a", 6)]);
-    queue.enter(key("b"), Revision(5), Some(listing(4, &[("a", 4)])), true);
+    queue.enter(key("b"), Revision(5), Rule::Everybody, Some(listing(4, &[("a", 4)])), true);
     assert_eq!(notices(&mut queue), [turn("b")]);
 }
 
 #[test]
 fn a_watch_that_came_too_late_needs_a_listing_and_loses_nothing_meanwhile() {
     let mut queue = WaitQueue::new();
-    queue.enter(key("b"), Revision(5), Some(listing(4, &[("a", 4)])), true);
+    queue.enter(key("b"), Revision(5), Rule::Everybody, Some(listing(4, &[("a", 4)])), true);
     assert!(!queue.wants_listing());
     queue.watch_opened(Revision(7));
     assert!(queue.wants_listing());
@@ -123,7 +129,7 @@ fn a_watch_that_came_too_late_needs_a_listing_and_loses_nothing_meanwhile() {
 #[test]
 fn a_listing_older_than_the_watch_is_of_no_use() {
     let mut queue = WaitQueue::new();
-    queue.enter(key("b"), Revision(5), Some(listing(4, &[("a", 4)])), true);
+    queue.enter(key("b"), Revision(5), Rule::Everybody, Some(listing(4, &[("a", 4)])), true);
     queue.watch_opened(Revision(7));
     queue.handle_listing(listing(6, &[("b", 5)]));
     assert!(queue.wants_listing());
@@ -133,7 +139,7 @@ fn a_listing_older_than_the_watch_is_of_no_use() {
 #[test]
 fn a_backlog_that_grew_too_long_is_given_up_for_a_newer_listing() {
     let mut queue = WaitQueue::new();
-    queue.enter(key("b"), Revision(5), Some(listing(4, &[("a", 4)])), true);
+    queue.enter(key("b"), Revision(5), Rule::Everybody, Some(listing(4, &[("a", 4)])), true);
     queue.watch_opened(Revision(7));
     let last = 8 + BACKLOG as i64;
     queue.handle_events((8..=last).map(|at| put("x", 8, at)).collect());
@@ -158,36 +164,36 @@ fn a_key_of_ours_that_somebody_deletes_is_told_also_across_a_gap() {
 fn a_key_that_was_deleted_before_its_acquire_was_answered_never_has_its_turn() {
     let mut queue = ours(&[("b", 5)]);
     queue.handle_events(vec![delete("b", 6), put("c", 7, 7), delete("c", 8)]);
-    queue.enter(key("c"), Revision(7), Some(listing(6, &[])), true);
+    queue.enter(key("c"), Revision(7), Rule::Everybody, Some(listing(6, &[])), true);
     assert_eq!(notices(&mut queue), [deleted("b"), deleted("c")]);
 }
 
 #[test]
 fn the_turn_of_a_later_key_ends_that_of_an_earlier_one() {
     let mut queue = WaitQueue::new();
-    queue.enter(key("a"), Revision(5), Some(listing(4, &[])), true);
+    queue.enter(key("a"), Revision(5), Rule::Everybody, Some(listing(4, &[])), true);
     assert_eq!(notices(&mut queue), [turn("a")]);
-    queue.enter(key("c"), Revision(9), Some(listing(8, &[])), false);
+    queue.enter(key("c"), Revision(9), Rule::Everybody, Some(listing(8, &[])), false);
     assert_eq!(notices(&mut queue), [deleted("a"), turn("c")]);
-    queue.enter(key("b"), Revision(7), Some(listing(6, &[])), true);
+    queue.enter(key("b"), Revision(7), Rule::Everybody, Some(listing(6, &[])), true);
     assert_eq!(notices(&mut queue), [deleted("b")], "an answer that comes too late");
 }
 
 #[test]
 fn an_acquire_that_sees_nobody_tells_all_of_ours_before_it_that_they_are_gone() {
     let mut queue = WaitQueue::new();
-    queue.enter(key("a"), Revision(5), Some(listing(4, &[])), true);
-    queue.enter(key("b"), Revision(6), Some(listing(5, &[("a", 5)])), true);
+    queue.enter(key("a"), Revision(5), Rule::Everybody, Some(listing(4, &[])), true);
+    queue.enter(key("b"), Revision(6), Rule::Everybody, Some(listing(5, &[("a", 5)])), true);
     assert_eq!(notices(&mut queue), [turn("a")]);
-    queue.enter(key("c"), Revision(9), Some(listing(8, &[])), false);
+    queue.enter(key("c"), Revision(9), Rule::Everybody, Some(listing(8, &[])), false);
     assert_eq!(notices(&mut queue), [deleted("a"), deleted("b"), turn("c")]);
 }
 
 #[test]
 fn what_an_acquire_saw_tells_another_key_of_ours_that_it_is_the_oldest() {
     let mut queue = WaitQueue::new();
-    queue.enter(key("b"), Revision(5), Some(listing(4, &[("a", 4)])), true);
-    queue.enter(key("c"), Revision(7), Some(listing(6, &[("b", 5)])), false);
+    queue.enter(key("b"), Revision(5), Rule::Everybody, Some(listing(4, &[("a", 4)])), true);
+    queue.enter(key("c"), Revision(7), Rule::Everybody, Some(listing(6, &[("b", 5)])), false);
     assert_eq!(notices(&mut queue), [turn("b")]);
 }
 
@@ -195,9 +201,15 @@ fn what_an_acquire_saw_tells_another_key_of_ours_that_it_is_the_oldest() {
 fn an_acquire_that_finds_its_key_put_already_has_seen_a_later_revision() {
     let mut queue = WaitQueue::new();
     queue.watch_opened(Revision(3));
-    queue.enter(key("b"), Revision(5), Some(listing(8, &[("b", 5), ("c", 7)])), true);
+    queue.enter(
+        key("b"),
+        Revision(5),
+        Rule::Everybody,
+        Some(listing(8, &[("b", 5), ("c", 7)])),
+        true,
+    );
     assert_eq!(notices(&mut queue), [turn("b")]);
-    queue.enter(key("d"), Revision(9), Some(listing(8, &[("b", 5)])), false);
+    queue.enter(key("d"), Revision(9), Rule::Everybody, Some(listing(8, &[("b", 5)])), false);
     assert_eq!(queue.ahead(&key("d")), Some(2));
 }
 
@@ -238,7 +250,7 @@ fn a_key_of_ours_that_is_put_again_is_told_also_across_a_gap_and_before_its_answ
     let mut queue = ours(&[("a", 5)]);
     notices(&mut queue);
     queue.handle_events(vec![put("b", 7, 7), put("b", 7, 8)]);
-    queue.enter(key("b"), Revision(7), Some(listing(6, &[("a", 5)])), true);
+    queue.enter(key("b"), Revision(7), Rule::Everybody, Some(listing(6, &[("a", 5)])), true);
     assert_eq!(notices(&mut queue), [rewritten("b", 8)]);
     queue.watch_opened(Revision(12));
     let keys = vec![listed("a", 5, 11), listed("b", 7, 8)];
@@ -250,10 +262,16 @@ fn a_key_of_ours_that_is_put_again_is_told_also_across_a_gap_and_before_its_answ
 fn all_that_are_older_are_counted_ours_and_those_of_others() {
     let mut queue = WaitQueue::new();
     queue.watch_opened(Revision(3));
-    queue.enter(key("a"), Revision(6), Some(listing(5, &[("x", 4), ("y", 5)])), true);
+    queue.enter(
+        key("a"),
+        Revision(6),
+        Rule::Everybody,
+        Some(listing(5, &[("x", 4), ("y", 5)])),
+        true,
+    );
     let before = [("x", 4), ("y", 5), ("a", 6), ("z", 7)];
     queue.handle_events(vec![put("z", 7, 7)]);
-    queue.enter(key("b"), Revision(8), Some(listing(7, &before)), true);
+    queue.enter(key("b"), Revision(8), Rule::Everybody, Some(listing(7, &before)), true);
     assert_eq!(queue.ahead(&key("b")), Some(4));
     assert_eq!(queue.ahead(&key("a")), Some(2));
     assert_eq!(queue.ahead(&key("z")), None, "it is not ours");

@@ -35,9 +35,50 @@ struct Ours {
     left: bool,
 }
 
+/// How many permits there are.
+const ROOM: u64 = 3;
+
+/// What the queue is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Lock,
+    ReadersAndWriters,
+    Permits,
+}
+
+impl Kind {
+    fn name(self, whose: &str, number: usize) -> String {
+        let part = match (self, number % 3) {
+            (Self::Lock, _) => "",
+            (Self::ReadersAndWriters, 0) => "write/",
+            (Self::ReadersAndWriters, _) => "read/",
+            (Self::Permits, 0) => "2/",
+            (Self::Permits, _) => "1/",
+        };
+        format!("{part}{whose}-{number}")
+    }
+
+    fn rule(self, name: &str) -> Rule {
+        match self {
+            Self::ReadersAndWriters if name.starts_with("read/") => Rule::Under("write/".into()),
+            Self::Permits => {
+                let needs = if name.starts_with("2/") { 2 } else { 1 };
+                Rule::Room { under: Bytes::new(), needs }
+            }
+            _ => Rule::Everybody,
+        }
+    }
+
+    fn admits<'a>(self, name: &str, older: impl Iterator<Item = &'a String>) -> bool {
+        let older: Vec<_> = older.map(|name| key(name)).collect();
+        self.rule(name).admits(older.iter(), Some(ROOM))
+    }
+}
+
 /// A store with one prefix, everything that ever happened to it, a queue that hears of it late,
 /// and the rules.
 struct World {
+    kind: Kind,
     revision: i64,
     lives: BTreeMap<String, Life>,
     /// The events of each revision, from 2 on.
@@ -51,12 +92,15 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(kind: Kind) -> Self {
+        let mut queue = WaitQueue::new();
+        queue.resize(Revision(1), ROOM);
         Self {
+            kind,
+            queue,
             revision: 1,
             lives: BTreeMap::new(),
             tale: Vec::new(),
-            queue: WaitQueue::new(),
             answers: Vec::new(),
             told: None,
             ours: BTreeMap::new(),
@@ -117,7 +161,8 @@ impl World {
             Answer::Entered { name, before, complete } => {
                 let created = Revision(self.lives[&name].created);
                 self.ours.insert(name.clone(), Ours::default());
-                self.queue.enter(key(&name), created, before, complete);
+                let rule = self.kind.rule(&name);
+                self.queue.enter(key(&name), created, rule, before, complete);
             }
             Answer::Listed(listing) => {
                 self.queue.handle_listing(listing);
@@ -151,9 +196,23 @@ impl World {
         others.filter(move |(other, life)| (life.created, other.as_str()) < place).map(|(o, _)| o)
     }
 
-    /// The first revision at which the key had been created and nobody older was there.
+    /// The first revision at which the key had been created and nobody older was in its way.
     fn first_from(&self, name: &str) -> Option<i64> {
-        (self.lives[name].created..=self.revision).find(|&at| self.older(name, at).next().is_none())
+        let admitted = |&at: &i64| self.kind.admits(name, self.older(name, at));
+        (self.lives[name].created..=self.revision).find(admitted)
+    }
+
+    /// Whether all who hold may do so together.
+    fn is_exclusive(&self) -> bool {
+        let holds = |ours: &Ours| ours.turn && !ours.left && !ours.deleted;
+        let holders = self.ours.iter().filter(|(_, ours)| holds(ours));
+        let mut holders: Vec<_> =
+            holders.map(|(name, _)| ((self.lives[name].created, name), name)).collect();
+        holders.sort_unstable();
+        (0..holders.len()).all(|place| {
+            let older = holders[..place].iter().map(|(_, name)| *name);
+            self.kind.admits(holders[place].1, older)
+        })
     }
 
     fn drain(&mut self) {
@@ -178,8 +237,7 @@ impl World {
                     ours.deleted = true;
                 }
             }
-            let holds = |ours: &&Ours| ours.turn && !ours.left && !ours.deleted;
-            assert!(self.ours.values().filter(holds).count() <= 1, "two have their turn");
+            assert!(self.is_exclusive(), "too many have their turn");
         }
     }
 
@@ -212,8 +270,12 @@ impl World {
             }
             assert!(life.modified == life.created || said.rewritten == life.modified);
             let older: Vec<_> = self.older(name, now).collect();
-            assert_eq!(said.turn, older.is_empty(), "{name} with {older:?} before it");
-            assert_eq!(self.queue.ahead(&key(name)), Some(older.len()));
+            let admitted = self.kind.admits(name, older.iter().copied());
+            assert_eq!(said.turn, admitted, "{name} with {older:?} before it");
+            let rule = self.kind.rule(name);
+            let waits_for = older.iter().filter(|older| rule.waits_for(older.as_bytes())).count();
+            let ahead = if said.turn { 0 } else { waits_for };
+            assert_eq!(self.queue.ahead(&key(name)), Some(ahead));
         }
     }
 
@@ -226,12 +288,12 @@ impl World {
             Step::OthersCome(count) => {
                 let place = self.lives.len();
                 let names: Vec<_> =
-                    (place..place + count).map(|place| format!("other-{place}")).collect();
+                    (place..place + count).map(|place| self.kind.name("other", place)).collect();
                 self.create(&names);
             }
             Step::WeCome { sees, anew } => {
                 let used = if anew { None } else { self.free_name() };
-                let name = used.unwrap_or_else(|| format!("own-{}", self.lives.len()));
+                let name = used.unwrap_or_else(|| self.kind.name("own", self.lives.len()));
                 let mut before = self.listing();
                 let complete = sees.is_none_or(|sees| {
                     before.keys.truncate(sees);
@@ -384,10 +446,11 @@ proptest! {
     /// Others come and go, watches break and come back, answers are late and out of order.
     #[test]
     fn a_turn_is_always_true_and_never_forgotten(
+        kind in prop::sample::select(vec![Kind::Lock, Kind::ReadersAndWriters, Kind::Permits]),
         steps in prop::collection::vec(step(), 1..150),
         wakes in any::<prop::sample::Index>(),
     ) {
-        let mut world = World::new();
+        let mut world = World::new(kind);
         // A caller that polls after each input, or one that lets things pile up.
         let wakes = 1 + wakes.index(3);
         for (count, step) in steps.into_iter().enumerate() {
@@ -404,7 +467,7 @@ proptest! {
 #[test]
 fn a_thousand_wait_and_each_release_costs_the_same() {
     let names: Vec<_> = (0..1000).map(|place| format!("own-{place:04}")).collect();
-    let mut world = World::new();
+    let mut world = World::new(Kind::Lock);
     world.answer(Answer::WatchOpened { revision: 1 });
     for name in &names {
         let before = world.listing();

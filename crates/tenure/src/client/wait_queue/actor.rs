@@ -17,10 +17,10 @@ use futures::StreamExt;
 use tenure_core::{
     KeyRange, KeyValue, Revision,
     backoff::Outage,
-    wait_queue::{Listed, Listing, Notice, WaitQueue},
+    wait_queue::{Listed, Listing, Notice, Rule, WaitQueue},
 };
 
-use super::{Before, Waiter, long_way};
+use super::{Before, Own, WHAT, Waiter, long_way, room_key, room_of};
 use crate::{
     client::{Client, WatchResponse},
     error::{Error, ErrorKind, LossReason, Result},
@@ -39,6 +39,8 @@ pub(crate) struct QueueActor {
     /// The cluster that what is known is of.
     cluster_id: Option<u64>,
     queue: WaitQueue,
+    /// It is a semaphore's: the number of permits is among the keys.
+    gives_permits: bool,
     /// What the queue says of itself, for those who are about to enter.
     knows_all: Arc<AtomicBool>,
     seats: HashMap<Bytes, Seat>,
@@ -66,8 +68,7 @@ pub(super) struct Expect;
 
 /// A key was put.
 pub(super) struct Enter {
-    pub(super) key: Bytes,
-    pub(super) created: Revision,
+    pub(super) own: Own,
     pub(super) before: Before,
     pub(super) waiter: Weak<dyn Waiter>,
 }
@@ -107,6 +108,7 @@ impl QueueActor {
             prefix,
             cluster_id: None,
             queue: WaitQueue::new(),
+            gives_permits: false,
             seats: HashMap::new(),
             watch: None,
             listing: false,
@@ -180,12 +182,14 @@ impl QueueActor {
 
     fn list(&mut self, ctx: &mut Context<Self>) {
         self.listing = true;
-        let get = self.client.get(self.range()).keys_only();
+        let get = self.client.get(self.range());
+        let get = if self.gives_permits { get } else { get.keys_only() };
         ctx.spawn(wrap_future(get.into_future()).map(|answer, actor: &mut Self, ctx| {
             actor.listing = false;
             match answer {
                 Ok(answer) => {
                     actor.outage = None;
+                    actor.read_room(&answer.kvs);
                     actor.queue.handle_listing(listing(&answer.kvs, answer.header.revision));
                 }
                 Err(error) => actor.trouble(&error, ctx),
@@ -193,6 +197,19 @@ impl QueueActor {
             actor.drive(ctx);
             actor.count_ahead();
         }));
+    }
+
+    /// Looks for the number of permits.
+    fn read_room<'a>(&mut self, kvs: impl IntoIterator<Item = &'a KeyValue>) {
+        if !self.gives_permits {
+            return;
+        }
+        let key = room_key(&self.prefix);
+        for kv in kvs.into_iter().filter(|kv| kv.key == key) {
+            if let Some(permits) = room_of(&kv.value) {
+                self.queue.resize(kv.mod_revision, permits);
+            }
+        }
     }
 
     /// The watch or a listing failed: try again after a pause, unless it is for good.
@@ -243,7 +260,7 @@ impl QueueActor {
                 ctx.cancel_future(handle);
             }
             if let Some(waiter) = seat.waiter.upgrade() {
-                waiter.failed(Error::lost("lock", LossReason::ClusterChanged));
+                waiter.failed(Error::lost(WHAT, LossReason::ClusterChanged));
             }
         }
     }
@@ -256,7 +273,7 @@ impl QueueActor {
 
     fn take_the_long_way(
         &mut self,
-        own: long_way::Own,
+        own: Own,
         predecessor: Option<Bytes>,
         ctx: &mut Context<Self>,
     ) {
@@ -299,7 +316,7 @@ impl Actor for QueueActor {
 
 impl Drop for QueueActor {
     fn drop(&mut self) {
-        let error = self.client.gone("lock");
+        let error = self.client.gone(WHAT);
         for seat in self.seats.values() {
             if let Some(waiter) = seat.waiter.upgrade() {
                 waiter.failed(error.clone());
@@ -321,17 +338,22 @@ impl Handler<Enter> for QueueActor {
     type Result = ();
 
     fn handle(&mut self, enter: Enter, ctx: &mut Context<Self>) {
-        let Enter { key, created, before, waiter } = enter;
+        let Enter { own, before, waiter } = enter;
         self.is_of(before.cluster_id, ctx);
         let far = self.is_far_back(&before);
-        let Before { listing, complete, predecessor, .. } = before;
-        self.seats.insert(key.clone(), Seat { waiter, long_way: None });
+        let Before { listing, complete, predecessor, room, .. } = before;
+        self.seats.insert(own.key.clone(), Seat { waiter, long_way: None });
+        self.gives_permits |= matches!(own.rule, Rule::Room { .. });
+        if let Some(room) = room {
+            self.queue.resize(own.created, room);
+        }
         if far {
-            self.take_the_long_way(long_way::Own { key, created }, predecessor, ctx);
+            self.take_the_long_way(own, predecessor, ctx);
             return;
         }
         self.stand(ctx);
-        self.queue.enter(key, created, listing, complete);
+        let Own { key, created, rule } = own;
+        self.queue.enter(key, created, rule, listing, complete);
         self.drive(ctx);
         self.count_ahead();
     }
@@ -368,7 +390,10 @@ impl StreamHandler<Result<WatchResponse>> for QueueActor {
                 self.outage = None;
                 self.queue.watch_opened(revision);
             }
-            Ok(WatchResponse::Events { events, .. }) => self.queue.handle_events(events),
+            Ok(WatchResponse::Events { events, .. }) => {
+                self.read_room(events.iter().map(|event| &event.kv));
+                self.queue.handle_events(events);
+            }
             Ok(_) => {}
             Err(error) => {
                 self.watch = None;

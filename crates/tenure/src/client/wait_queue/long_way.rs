@@ -124,7 +124,7 @@ async fn wait(client: &Client, key: &Bytes, seen: Revision) -> Went {
             return Ok((Stage::Look, None));
         }
     }
-    Err(client.gone("lock"))
+    Err(client.gone(WHAT))
 }
 
 /// Watches the own key, which was there at `seen`, until somebody touches it.
@@ -142,5 +142,5 @@ async fn hold(client: &Client, own: &Own, seen: Revision) -> Went {
             });
         }
     }
-    Err(client.gone("lock"))
+    Err(client.gone(WHAT))
 }

@@ -16,12 +16,28 @@ use std::{
 
 use actix::Addr;
 use bytes::Bytes;
-use tenure_core::{KeyRange, Revision, wait_queue::Listing};
+use tenure_core::{
+    KeyRange, Revision,
+    wait_queue::{Listing, Rule},
+};
 
 pub(crate) use self::actor::listing;
 use self::actor::{Enter, Expect, Finish, Leave, QueueActor};
 use super::Client;
 use crate::error::Error;
+
+/// What it is called in errors.
+const WHAT: &str = "place in a queue";
+
+/// Where a semaphore's number of permits is written.
+fn room_key(prefix: &Bytes) -> Bytes {
+    [prefix, &b"limit"[..]].concat().into()
+}
+
+/// How many permits a semaphore's key says that there are.
+pub(crate) fn room_of(value: &[u8]) -> Option<u64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
 
 /// A contender of this client, as its queue sees it.
 pub(crate) trait Waiter: Send + Sync + 'static {
@@ -69,18 +85,17 @@ impl Queue {
         self.actor.do_send(Expect);
     }
 
+    /// Where a semaphore's number of permits is written, if this is one.
+    pub(crate) fn room_key(&self) -> Bytes {
+        room_key(&self.prefix)
+    }
+
     /// A key was put, created at this revision, and `before` was seen.
-    pub(crate) fn enter(
-        &self,
-        key: Bytes,
-        created: Revision,
-        before: Before,
-        waiter: Weak<dyn Waiter>,
-    ) {
+    pub(crate) fn enter(&self, own: Own, before: Before, waiter: Weak<dyn Waiter>) {
         if self.actor.connected() {
-            self.actor.do_send(Enter { key, created, before, waiter });
+            self.actor.do_send(Enter { own, before, waiter });
         } else if let Some(waiter) = waiter.upgrade() {
-            waiter.failed(Error::actor_gone("lock"));
+            waiter.failed(Error::actor_gone(WHAT));
         }
     }
 
@@ -96,6 +111,15 @@ impl Drop for Queue {
     }
 }
 
+/// A key that was put.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    pub(crate) key: Bytes,
+    pub(crate) created: Revision,
+    /// Whom it waits for.
+    pub(crate) rule: Rule,
+}
+
 /// What a transaction that put a key saw just before, or one that found it there.
 #[derive(Clone, Debug)]
 pub(crate) struct Before {
@@ -108,6 +132,8 @@ pub(crate) struct Before {
     pub(crate) count: u64,
     /// The youngest key that was older, if it was asked for.
     pub(crate) predecessor: Option<Bytes>,
+    /// How many permits there were, of a semaphore.
+    pub(crate) room: Option<u64>,
 }
 
 /// The queues of a client that are in use.
