@@ -111,7 +111,7 @@ pub use self::{
     },
     recipes::{
         Acquire, Acquiring, ClaimState, Contender, Held, Holder, MultiGuard, MultiMutex, Mutex,
-        MutexGuard, Release,
+        MutexGuard, ReadGuard, Release, RwLock, WriteGuard,
     },
     session::{Session, SessionConfig},
     transport::{Connector, Io, Tcp},

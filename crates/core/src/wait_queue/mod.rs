@@ -141,6 +141,7 @@ impl WaitQueue {
         complete: bool,
     ) {
         let place = (created, key.clone());
+        let rule_is_none = rule == Rule::Nobody;
         if self.own.get(&key).is_none_or(|own| own.created != created) {
             self.leave(&key);
             // An earlier key of that name stays until the watch tells that it is gone.
@@ -155,6 +156,9 @@ impl WaitQueue {
             self.own.insert(key.clone(), own);
             self.places.insert(place.clone());
             seen.into_iter().for_each(|seen| self.see(seen));
+        }
+        if rule_is_none {
+            self.give_turn(&key);
         }
         if let Some(before) = before {
             let all = before.keys.iter().map(Listed::place);

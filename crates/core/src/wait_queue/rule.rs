@@ -40,6 +40,17 @@ impl Rule {
         self.weight(key) > 0
     }
 
+    /// The rule of another key of the same semaphore.
+    pub fn of(&self, key: &[u8]) -> Self {
+        match self {
+            Self::Room { under, .. } => {
+                let needs = name::permits_of(key, under).unwrap_or(0);
+                Self::Room { under: under.clone(), needs }
+            }
+            other => other.clone(),
+        }
+    }
+
     /// Whether it is a key's turn, these being all that are older, and `room` the number of
     /// permits there are; none as long as that is not known.
     pub fn admits<'a>(&self, older: impl Iterator<Item = &'a Bytes>, room: Option<u64>) -> bool {

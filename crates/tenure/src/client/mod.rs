@@ -28,7 +28,7 @@ use self::{
 };
 pub(crate) use self::{
     lease::LeaseCell,
-    wait_queue::{Before, Queue, Queues, Waiter, listing},
+    wait_queue::{Ahead, Before, Own, Queue, Queues, Waiter, listing, room_of},
 };
 pub use self::{
     lease::{

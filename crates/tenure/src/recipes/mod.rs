@@ -3,6 +3,8 @@
 mod claim;
 mod holder;
 mod mutex;
+mod name;
+mod rwlock;
 
 pub use self::{
     claim::{Acquire, Acquiring, ClaimState, Held, Release},
@@ -11,4 +13,5 @@ pub use self::{
         AcquireLock, LockEvent, MultiGuard, MultiMutex, Mutex, MutexActor, MutexGuard, ReleaseLock,
         SubscribeLock, TryAcquireLock,
     },
+    rwlock::{ReadGuard, RwLock, WriteGuard},
 };

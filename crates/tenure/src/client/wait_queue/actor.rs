@@ -20,7 +20,7 @@ use tenure_core::{
     wait_queue::{Listed, Listing, Notice, Rule, WaitQueue},
 };
 
-use super::{Before, Own, WHAT, Waiter, long_way, room_key, room_of};
+use super::{Ahead, Before, Own, WHAT, Waiter, long_way, room_key, room_of};
 use crate::{
     client::{Client, WatchResponse},
     error::{Error, ErrorKind, LossReason, Result},
@@ -271,15 +271,19 @@ impl QueueActor {
         self.queue.is_idle() && before.count > LONG as u64
     }
 
-    fn take_the_long_way(
-        &mut self,
-        own: Own,
-        predecessor: Option<Bytes>,
-        ctx: &mut Context<Self>,
-    ) {
+    fn take_the_long_way(&mut self, own: Own, before: Before, ctx: &mut Context<Self>) {
         self.give_up_watch(ctx);
-        let key = own.key.clone();
-        let steps = long_way::follow(self.client.clone(), self.range(), own, predecessor);
+        let (key, created) = (own.key.clone(), own.created);
+        let stage = match before.ahead {
+            _ if before.admits(&own) => long_way::Stage::Hold(created),
+            Ahead::Key(ref key) => long_way::Stage::Behind(key.clone(), created),
+            _ => long_way::Stage::Look,
+        };
+        if let long_way::Stage::Hold(_) = stage {
+            self.tell(&key, |waiter| waiter.turn(&key));
+        }
+        let (client, prefix) = (self.client.clone(), self.prefix.clone());
+        let steps = long_way::Walk { client, prefix, own }.steps(stage);
         let told = key.clone();
         let handle = ctx.add_stream(steps.map(move |step| Walked { key: told.clone(), step }));
         if let Some(seat) = self.seats.get_mut(&key) {
@@ -341,19 +345,23 @@ impl Handler<Enter> for QueueActor {
         let Enter { own, before, waiter } = enter;
         self.is_of(before.cluster_id, ctx);
         let far = self.is_far_back(&before);
-        let Before { listing, complete, predecessor, room, .. } = before;
         self.seats.insert(own.key.clone(), Seat { waiter, long_way: None });
         self.gives_permits |= matches!(own.rule, Rule::Room { .. });
-        if let Some(room) = room {
-            self.queue.resize(own.created, room);
-        }
         if far {
-            self.take_the_long_way(own, predecessor, ctx);
+            self.take_the_long_way(own, before, ctx);
             return;
         }
+        if let Some(room) = before.room {
+            self.queue.resize(own.created, room);
+        }
         self.stand(ctx);
+        let at_once = before.admits(&own);
+        let Before { listing, complete, .. } = before;
         let Own { key, created, rule } = own;
-        self.queue.enter(key, created, rule, listing, complete);
+        self.queue.enter(key.clone(), created, rule, listing, complete);
+        if at_once {
+            self.tell(&key, |waiter| waiter.turn(&key));
+        }
         self.drive(ctx);
         self.count_ahead();
     }

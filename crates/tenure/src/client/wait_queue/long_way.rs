@@ -3,20 +3,14 @@
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use tenure_core::{EventKind, KeyRange, Revision, backoff::Outage};
+use tenure_core::{EventKind, KeyRange, KeyValue, Revision, backoff::Outage, wait_queue::Rule};
 
+use super::{Own, WHAT, room_key, room_of};
 use crate::{
-    client::Client,
+    client::{Client, WatchResponse},
     error::{Error, ErrorKind, Result},
-    ops::{Order, SortBy},
+    ops::{Get, Op, OpResponse, Order, SortBy},
 };
-
-/// The key that waits.
-#[derive(Clone)]
-pub(super) struct Own {
-    pub(super) key: Bytes,
-    pub(super) created: Revision,
-}
 
 /// What the owner has to know.
 pub(super) enum Step {
@@ -27,58 +21,172 @@ pub(super) enum Step {
 }
 
 /// Where the walk stands.
-enum Stage {
+pub(super) enum Stage {
     /// Nobody was asked since the predecessor went.
     Look,
-    /// Wait until this key is deleted; it was there at this revision.
+    /// Wait until something happens to this key; it was there, and waiting, at this revision.
     Behind(Bytes, Revision),
+    /// Whoever is just ahead has its permits: wait for any that come back.
+    Head,
     /// The turn was said at this revision: watch the own key.
     Hold(Revision),
     Over,
 }
 
-/// Tells when the own key is the oldest, and then what others do to it.
-pub(super) fn follow(
-    client: Client,
-    range: KeyRange,
-    own: Own,
-    predecessor: Option<Bytes>,
-) -> impl Stream<Item = Step> + 'static {
-    let stage = match predecessor {
-        Some(predecessor) => Stage::Behind(predecessor, own.created),
-        None => Stage::Look,
-    };
-    stream::unfold((client, range, own, stage), |(client, range, own, mut stage)| async move {
-        let mut outage: Option<Outage> = None;
-        loop {
-            let went = match stage {
-                Stage::Over => return None,
-                Stage::Look => look(&client, &range, &own).await,
-                Stage::Behind(ref key, seen) => wait(&client, key, seen).await,
-                Stage::Hold(seen) => hold(&client, &own, seen).await,
-            };
-            let (next, step) = match went {
-                Ok(went) => went,
-                // What was missed is learnt by looking again.
-                Err(error) if error.kind() == ErrorKind::Compacted => (Stage::Look, None),
-                Err(error) if for_good(&error) && !matches!(stage, Stage::Hold(_)) => {
-                    (Stage::Over, Some(Step::Failed(error)))
+/// One contender on its way.
+pub(super) struct Walk {
+    pub(super) client: Client,
+    /// The prefix of the queue.
+    pub(super) prefix: Bytes,
+    pub(super) own: Own,
+}
+
+impl Walk {
+    /// Tells when it is the turn of the own key, and then what others do to it.
+    pub(super) fn steps(self, stage: Stage) -> impl Stream<Item = Step> + 'static {
+        stream::unfold((self, stage), |(walk, mut stage)| async move {
+            let mut outage: Option<Outage> = None;
+            loop {
+                let went = match stage {
+                    Stage::Over => return None,
+                    Stage::Look => walk.look().await,
+                    Stage::Behind(ref key, seen) => walk.wait(key, seen).await,
+                    Stage::Head => walk.head().await,
+                    Stage::Hold(seen) => walk.hold(seen).await,
+                };
+                let (next, step) = match went {
+                    Ok(went) => went,
+                    // What was missed is learnt by looking again.
+                    Err(error) if error.kind() == ErrorKind::Compacted => (Stage::Look, None),
+                    Err(error) if for_good(&error) && !matches!(stage, Stage::Hold(_)) => {
+                        (Stage::Over, Some(Step::Failed(error)))
+                    }
+                    Err(error) => {
+                        tracing::warn!(key = ?walk.own.key, %error, "a queue cannot be followed");
+                        let now = walk.client.now();
+                        let pause = outage.get_or_insert_with(|| Outage::new(now)).pause(now);
+                        walk.client.sleep(pause).await;
+                        continue;
+                    }
+                };
+                stage = next;
+                if let Some(step) = step {
+                    return Some((step, (walk, stage)));
                 }
-                Err(error) => {
-                    tracing::warn!(key = ?own.key, %error, "a queue cannot be followed");
-                    let now = client.now();
-                    let pause = outage.get_or_insert_with(|| Outage::new(now)).pause(now);
-                    client.sleep(pause).await;
-                    continue;
-                }
-            };
-            stage = next;
-            if let Some(step) = step {
-                return Some((step, (client, range, own, stage)));
+            }
+        })
+        .boxed()
+    }
+
+    /// Asks, at one revision, whether the own key is there and who is ahead of it.
+    async fn look(&self) -> Went {
+        let own = &self.own;
+        let mut reads: Vec<Op> = vec![Get::new(own.key.clone()).keys_only().into()];
+        match &own.rule {
+            Rule::Nobody => {}
+            Rule::Everybody => reads.push(self.youngest(&self.prefix).into()),
+            Rule::Under(prefix) => reads.push(self.youngest(prefix).into()),
+            Rule::Room { under, .. } => {
+                reads.push(Get::new(room_key(&self.prefix)).into());
+                let all = self.older(under).sort(SortBy::CreateRevision, Order::Ascending);
+                reads.push(all.into());
             }
         }
-    })
-    .boxed()
+        let answer = self.client.txn().and_then(reads).await?;
+        let revision = answer.header.revision;
+        let mut read = answer.responses.into_iter().filter_map(OpResponse::into_get);
+        let there = read.next().and_then(|get| get.into_kv());
+        let there = there.filter(|kv| kv.create_revision == own.created);
+        let Some(kv) = there else { return Ok((Stage::Over, Some(Step::Deleted))) };
+        // Somebody resumed the session, and has this key now.
+        if kv.mod_revision > own.created {
+            return Ok((Stage::Hold(revision), Some(Step::Rewritten(kv.mod_revision))));
+        }
+        let ahead = match &own.rule {
+            Rule::Room { .. } => {
+                let room = read.next().and_then(|get| get.into_kv());
+                let room = room.and_then(|kv| room_of(&kv.value));
+                let older = read.next().map(|get| get.kvs).unwrap_or_default();
+                whom_to_follow(&own.rule, &older, room, revision)
+            }
+            _ => {
+                read.next().and_then(|get| get.into_kv()).map(|kv| Stage::Behind(kv.key, revision))
+            }
+        };
+        Ok(match ahead {
+            Some(stage) => (stage, None),
+            None => (Stage::Hold(revision), Some(Step::Turn)),
+        })
+    }
+
+    /// Those under this prefix that are older.
+    fn older(&self, prefix: &Bytes) -> Get {
+        let before = Revision(self.own.created.0 - 1);
+        Get::new(KeyRange::prefix(prefix.clone())).max_create_revision(before).keys_only()
+    }
+
+    fn youngest(&self, prefix: &Bytes) -> Get {
+        self.older(prefix).sort(SortBy::CreateRevision, Order::Descending).limit(1)
+    }
+
+    /// Waits until something happens to a key that was there at `seen`: it is deleted, or, where
+    /// permits are given, put again by an owner that has them now.
+    async fn wait(&self, key: &Bytes, seen: Revision) -> Went {
+        let watch = self.client.watch(key.clone()).start_revision(Revision(seen.0 + 1));
+        let watch = match self.own.rule {
+            Rule::Room { .. } => watch,
+            _ => watch.without_puts(),
+        };
+        let mut watch = watch.require_leader().open();
+        while let Some(told) = watch.next().await {
+            if !told?.events().is_empty() {
+                return Ok((Stage::Look, None));
+            }
+        }
+        Err(self.client.gone(WHAT))
+    }
+
+    /// Looks again whenever permits come back, or their number changes. The watches begin now and
+    /// not in the past, where etcd would serve them only every 100 ms.
+    async fn head(&self) -> Went {
+        let Rule::Room { under, .. } = &self.own.rule else { return Ok((Stage::Look, None)) };
+        let returned = self.client.watch(KeyRange::prefix(under.clone())).without_puts();
+        let resized = self.client.watch(room_key(&self.prefix));
+        let [returned, resized] =
+            [returned, resized].map(|watch| watch.require_leader().created_notify().open());
+        let mut told = stream::select(returned, resized);
+        let mut opened = 0;
+        while let Some(told) = told.next().await {
+            let told = told?;
+            opened += usize::from(matches!(told, WatchResponse::Created { .. }));
+            if opened >= 2 && !matches!(told, WatchResponse::Progress { .. }) {
+                match self.look().await? {
+                    (Stage::Head, None) => {}
+                    went => return Ok(went),
+                }
+            }
+        }
+        Err(self.client.gone(WHAT))
+    }
+
+    /// Watches the own key, which was there at `seen`, until somebody touches it.
+    async fn hold(&self, seen: Revision) -> Went {
+        let from = Revision(seen.0 + 1);
+        let watch = self.client.watch(self.own.key.clone()).start_revision(from);
+        let mut watch = watch.require_leader().open();
+        while let Some(told) = watch.next().await {
+            if let Some(event) = told?.events().last() {
+                return Ok(match event.kind {
+                    EventKind::Delete => (Stage::Over, Some(Step::Deleted)),
+                    EventKind::Put => {
+                        let revision = event.kv.mod_revision;
+                        (Stage::Hold(revision), Some(Step::Rewritten(revision)))
+                    }
+                });
+            }
+        }
+        Err(self.client.gone(WHAT))
+    }
 }
 
 type Went = Result<(Stage, Option<Step>)>;
@@ -90,57 +198,17 @@ fn for_good(error: &Error) -> bool {
     )
 }
 
-/// Asks, at one revision, whether the own key is there and who is just ahead of it: the two
-/// youngest of those that are not younger.
-async fn look(client: &Client, range: &KeyRange, own: &Own) -> Went {
-    let answer = client
-        .get(range.clone())
-        .max_create_revision(own.created)
-        .sort(SortBy::CreateRevision, Order::Descending)
-        .limit(2)
-        .keys_only()
-        .await?;
-    let revision = answer.header.revision;
-    let mut found = answer.kvs.into_iter();
-    let there = found.next().filter(|kv| kv.key == own.key && kv.create_revision == own.created);
-    Ok(match (there, found.next()) {
-        (None, _) => (Stage::Over, Some(Step::Deleted)),
-        // Somebody resumed the session, and has this key now.
-        (Some(kv), _) if kv.mod_revision > own.created => {
-            (Stage::Hold(revision), Some(Step::Rewritten(kv.mod_revision)))
-        }
-        (Some(_), Some(predecessor)) => (Stage::Behind(predecessor.key, revision), None),
-        (Some(_), None) => (Stage::Hold(revision), Some(Step::Turn)),
-    })
-}
-
-/// Waits until a key that was there at `seen` is deleted.
-async fn wait(client: &Client, key: &Bytes, seen: Revision) -> Went {
-    let from = Revision(seen.0 + 1);
-    let mut watch =
-        client.watch(key.clone()).start_revision(from).without_puts().require_leader().open();
-    while let Some(told) = watch.next().await {
-        if !told?.events().is_empty() {
-            return Ok((Stage::Look, None));
-        }
+/// Of all that are older, the oldest first, the one to wait for; none if there is room.
+fn whom_to_follow(
+    rule: &Rule,
+    older: &[KeyValue],
+    room: Option<u64>,
+    seen: Revision,
+) -> Option<Stage> {
+    if rule.admits(older.iter().map(|kv| &kv.key), room) {
+        return None;
     }
-    Err(client.gone(WHAT))
-}
-
-/// Watches the own key, which was there at `seen`, until somebody touches it.
-async fn hold(client: &Client, own: &Own, seen: Revision) -> Went {
-    let from = Revision(seen.0 + 1);
-    let mut watch = client.watch(own.key.clone()).start_revision(from).require_leader().open();
-    while let Some(told) = watch.next().await {
-        if let Some(event) = told?.events().last() {
-            return Ok(match event.kind {
-                EventKind::Delete => (Stage::Over, Some(Step::Deleted)),
-                EventKind::Put => {
-                    let revision = event.kv.mod_revision;
-                    (Stage::Hold(revision), Some(Step::Rewritten(revision)))
-                }
-            });
-        }
-    }
-    Err(client.gone(WHAT))
+    let Some((last, before)) = older.split_last() else { return Some(Stage::Head) };
+    let has_its_own = rule.of(&last.key).admits(before.iter().map(|kv| &kv.key), room);
+    Some(if has_its_own { Stage::Head } else { Stage::Behind(last.key.clone(), seen) })
 }

@@ -18,7 +18,7 @@ use actix::Addr;
 use bytes::Bytes;
 use tenure_core::{
     KeyRange, Revision,
-    wait_queue::{Listing, Rule},
+    wait_queue::{Listed, Listing, Rule},
 };
 
 pub(crate) use self::actor::listing;
@@ -130,10 +130,32 @@ pub(crate) struct Before {
     pub(crate) complete: bool,
     /// How many keys there were.
     pub(crate) count: u64,
-    /// The youngest key that was older, if it was asked for.
-    pub(crate) predecessor: Option<Bytes>,
+    /// The last that the key waits for.
+    pub(crate) ahead: Ahead,
     /// How many permits there were, of a semaphore.
     pub(crate) room: Option<u64>,
+}
+
+/// The youngest of the older keys that a key waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    NotAsked,
+    Nobody,
+    Key(Bytes),
+}
+
+impl Before {
+    /// Whether it shows that it is a key's turn.
+    pub(crate) fn admits(&self, own: &Own) -> bool {
+        let all = self.listing.as_ref().filter(|_| self.complete);
+        let older = |listed: &&Listed| listed.create_revision < own.created;
+        own.rule == Rule::Nobody
+            || all.is_some_and(|all| {
+                let older = all.keys.iter().filter(older).map(|listed| &listed.key);
+                own.rule.admits(older, self.room)
+            })
+            || self.ahead == Ahead::Nobody
+    }
 }
 
 /// The queues of a client that are in use.

@@ -9,17 +9,20 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{
     Stream,
     future::{self, Either},
 };
-use tenure_core::{EtcdError, name::claim_key};
+use tenure_core::EtcdError;
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
-use super::{Claim, ClaimState, Held, Progress, WHAT, enter::Patience};
+use super::{
+    Claim, ClaimState, Held, Progress, Stand,
+    enter::{Entered, Patience},
+};
 use crate::{
-    client::Queue,
     error::{Error, ErrorKind, LossReason, Result},
     recipes::holder,
     session::{Holding, Life, Session},
@@ -27,10 +30,33 @@ use crate::{
 
 /// What to claim, and how.
 pub(crate) struct Request {
+    /// What it is called in logs and errors.
+    what: &'static str,
     session: Session,
-    queues: Vec<Arc<Queue>>,
+    stands: Vec<Stand>,
+    /// What the keys say; by default, who we are.
+    value: Option<Bytes>,
     patience: Patience,
     timeout: Option<Duration>,
+}
+
+impl Request {
+    pub(crate) fn new(what: &'static str, session: &Session, stands: Vec<Stand>) -> Self {
+        let (session, patience) = (session.clone(), Patience::Wait);
+        Self { what, session, stands, value: None, patience, timeout: None }
+    }
+
+    /// What the keys say, in place of who we are.
+    pub(crate) fn value(mut self, value: Bytes) -> Self {
+        self.value = Some(value);
+        self
+    }
+
+    /// Asks only whether it can be had at once.
+    pub(crate) fn only_try(mut self) -> Self {
+        self.patience = Patience::Try;
+        self
+    }
 }
 
 type Reply = oneshot::Sender<Result<Option<Held>>>;
@@ -43,30 +69,8 @@ pub struct Acquire<G> {
 }
 
 impl<G> Acquire<G> {
-    pub(crate) fn waiting(
-        session: &Session,
-        queues: Result<Vec<Arc<Queue>>>,
-        make: fn(Option<Held>) -> Result<G>,
-    ) -> Self {
-        Self::new(session, queues, Patience::Wait, make)
-    }
-
-    pub(crate) fn trying(
-        session: &Session,
-        queues: Result<Vec<Arc<Queue>>>,
-        make: fn(Option<Held>) -> Result<G>,
-    ) -> Self {
-        Self::new(session, queues, Patience::Try, make)
-    }
-
-    fn new(
-        session: &Session,
-        queues: Result<Vec<Arc<Queue>>>,
-        patience: Patience,
-        make: fn(Option<Held>) -> Result<G>,
-    ) -> Self {
-        let session = session.clone();
-        let request = queues.map(|queues| Request { session, queues, patience, timeout: None });
+    /// What is held becomes a guard of its kind; nothing is there only if it was tried.
+    pub(crate) fn new(request: Result<Request>, make: fn(Option<Held>) -> Result<G>) -> Self {
         Self { request, make }
     }
 
@@ -110,7 +114,7 @@ pub struct Acquiring<G> {
 
 enum Stage {
     Asked(Result<Box<Request>>),
-    Waiting(Session, oneshot::Receiver<Result<Option<Held>>>),
+    Waiting(&'static str, Session, oneshot::Receiver<Result<Option<Held>>>),
     Over,
 }
 
@@ -120,7 +124,7 @@ impl<G> Acquiring<G> {
     pub fn states(&self) -> impl Stream<Item = ClaimState> + Send + Unpin + 'static {
         let client = match &self.stage {
             Stage::Asked(Ok(request)) => Some(request.session.client().clone()),
-            Stage::Waiting(session, _) => Some(session.client().clone()),
+            Stage::Waiting(_, session, _) => Some(session.client().clone()),
             _ => None,
         };
         let states = client.map(|client| Arc::clone(&self.progress).states(client));
@@ -148,21 +152,21 @@ impl<G> Future for Acquiring<G> {
                         continue;
                     };
                     let request = request?;
-                    let session = request.session.clone();
+                    let (what, session) = (request.what, request.session.clone());
                     let (reply, answer) = oneshot::channel();
                     let span = tracing::debug_span!(
                         "acquire",
                         // There is one queue at least.
-                        prefix = ?request.queues[0].prefix(),
+                        prefix = ?request.stands[0].queue.prefix(),
                         fence = tracing::field::Empty,
                     );
                     let work = request.run(Arc::clone(&self.progress), reply);
                     session.client().spawn(work.instrument(span));
-                    self.stage = Stage::Waiting(session, answer);
+                    self.stage = Stage::Waiting(what, session, answer);
                 }
-                Stage::Waiting(session, answer) => {
+                Stage::Waiting(what, session, answer) => {
                     let answer = std::task::ready!(Pin::new(answer).poll(cx));
-                    let answer = answer.unwrap_or_else(|_| Err(session.client().gone(WHAT)));
+                    let answer = answer.unwrap_or_else(|_| Err(session.client().gone(what)));
                     self.stage = Stage::Over;
                     return Poll::Ready(answer.and_then(self.make));
                 }
@@ -192,7 +196,7 @@ impl Request {
         let limit = self.limit(&progress);
         let mut limit = pin!(limit);
         let life = {
-            let living = pin!(self.session.living(WHAT));
+            let living = pin!(self.session.living(self.what));
             let dropped = pin!(reply.closed());
             let given_up = future::select(dropped, limit.as_mut());
             match future::select(living, given_up).await {
@@ -213,17 +217,25 @@ impl Request {
         let (claim, inherited) = self.claim(&life, &progress);
         let outcome = {
             let granted = pin!(async {
-                if self.queues.len() > 1 {
+                if self.stands.len() > 1 {
                     self.disown_inherited(&life).await?;
                 }
+                let is_old = inherited.is_some();
+                let value = self.value.clone();
+                let value = value.unwrap_or_else(|| holder::record(&self.session).into());
                 let entered = match inherited {
                     Some(left) => claim.inherit(&left, self.patience).await?,
-                    None => claim.enter(&holder::record(&self.session), self.patience).await?,
+                    None => claim.enter(&value, self.patience).await?,
                 };
-                if entered {
-                    progress.wait_for_turn(WHAT).await?;
+                let Entered::Stands { at_once } = entered else { return Ok(false) };
+                progress.wait_for_turn(self.what).await?;
+                if is_old && self.value.is_some() {
+                    claim.rewrite(Some(value)).await?;
+                } else if !at_once && claim.wants_permits() {
+                    // Whoever is behind in a long queue waits for this.
+                    claim.rewrite(None).await?;
                 }
-                Ok(entered)
+                Ok(true)
             });
             let lost = pin!(life.lost());
             let dropped = pin!(reply.closed());
@@ -233,7 +245,7 @@ impl Request {
                 Either::Left((granted, _)) => granted.map_err(GivenUp::Because),
                 Either::Right((Either::Left((Either::Left(_), _)), _)) => Err(GivenUp::Dropped),
                 Either::Right((Either::Left((Either::Right((reason, _)), _)), _)) => {
-                    Err(GivenUp::Because(Error::lost(WHAT, reason)))
+                    Err(GivenUp::Because(Error::lost(self.what, reason)))
                 }
                 Either::Right((Either::Right((error, _)), _)) => Err(GivenUp::Because(error)),
             }
@@ -256,7 +268,7 @@ impl Request {
                 if let GivenUp::Because(mut error) = given_up {
                     if error.etcd_error() == Some(EtcdError::LeaseNotFound) {
                         life.end(LossReason::Revoked);
-                        error = Error::lost(WHAT, LossReason::Revoked);
+                        error = Error::lost(self.what, LossReason::Revoked);
                     }
                     progress.failed(error.clone());
                     let _ = reply.send(Err(error));
@@ -272,20 +284,21 @@ impl Request {
         life: &Arc<Life>,
         progress: &Arc<Progress>,
     ) -> (Arc<Claim>, Option<crate::session::Inherited>) {
-        let inherited = match &self.queues[..] {
-            [queue] => life.claim_inherited(queue.prefix()),
+        let inherited = match &self.stands[..] {
+            [stand] => life.claim_inherited(&stand.home),
             _ => None,
         };
         let (nonce, keys) = match &inherited {
             Some(left) => (None, vec![left.key.clone()]),
             None => {
                 let nonce = life.nonce();
-                let key = |queue: &Arc<Queue>| claim_key(queue.prefix(), life.lease, nonce);
-                (Some(nonce), self.queues.iter().map(|queue| key(queue).into_bytes()).collect())
+                let keys = self.stands.iter().map(|stand| stand.key(life.lease, nonce));
+                (Some(nonce), keys.collect())
             }
         };
-        let places = keys.into_iter().zip(self.queues.iter().map(Arc::clone));
+        let places = keys.into_iter().zip(&self.stands);
         let claim = Claim::new(
+            self.what,
             self.session.clone(),
             Arc::clone(life),
             nonce,
@@ -298,8 +311,8 @@ impl Request {
     /// Gives up what an earlier process of the session left in these queues: several locks are
     /// taken at once or not at all, so its places are of no use, and would be in the way.
     async fn disown_inherited(&self, life: &Life) -> Result<()> {
-        for queue in &self.queues {
-            while let Some(left) = life.claim_inherited(queue.prefix()) {
+        for stand in &self.stands {
+            while let Some(left) = life.claim_inherited(&stand.home) {
                 self.session.delete_inherited(life, &left).await?;
             }
         }
@@ -315,14 +328,14 @@ impl Request {
             ClaimState::Waiting { ahead: Some(ahead) } => format!("; {ahead} ahead"),
             _ => String::new(),
         };
-        Error::new(ErrorKind::Timeout, WHAT, format!("not acquired within {timeout:?}{ahead}"))
+        Error::new(ErrorKind::Timeout, self.what, format!("not acquired within {timeout:?}{ahead}"))
     }
 }
 
 impl Claim {
     /// It is ours as of now, if it still is.
     fn hold(&self) -> Result<()> {
-        let lost = |reason| Error::lost(WHAT, reason);
+        let lost = |reason| Error::lost(self.what, reason);
         if let Some(reason) = self.loss() {
             return Err(lost(reason));
         }
@@ -331,7 +344,7 @@ impl Claim {
         }
         let fence = self.fence();
         tracing::Span::current().record("fence", tracing::field::display(&fence));
-        tracing::debug!(%fence, "{WHAT} acquired");
+        tracing::debug!(%fence, "{} acquired", self.what);
         Ok(())
     }
 

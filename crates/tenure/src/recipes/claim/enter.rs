@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, Weak, atomic::Ordering};
 
-use tenure_core::{KeyValue, Revision};
+use bytes::Bytes;
+use tenure_core::{KeyRange, KeyValue, Revision, wait_queue::Rule};
 
-use super::{Claim, WHAT, persist::persist};
+use super::{Claim, Place, persist::persist};
 use crate::{
-    client::{Before, Waiter, listing},
+    client::{Ahead, Before, Own, Waiter, listing, room_of},
     error::{Error, LossReason, Result},
     ops::{
         Compare, Count, Get, GetResponse, Header, Op, OpResponse, Put, SortBy, Txn, TxnResponse,
@@ -21,8 +22,20 @@ const OLDEST: u32 = 34;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
     Wait,
-    /// Only if nobody else is there.
+    /// Only if there is nobody to wait for.
     Try,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entered {
+    /// It was only tried, and somebody is ahead. Nothing is left behind.
+    No,
+    /// The keys are there.
+    Stands {
+        /// Whether the answer itself showed that nobody is ahead.
+        at_once: bool,
+    },
 }
 
 /// What the transaction that puts the keys looks at besides.
@@ -38,8 +51,12 @@ enum Look {
 }
 
 impl Claim {
-    /// Puts the keys, and enters the queues; false if it was only tried, and somebody is there.
-    pub(super) async fn enter(self: &Arc<Self>, value: &str, patience: Patience) -> Result<bool> {
+    /// Puts the keys, and enters the queues.
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        value: &Bytes,
+        patience: Patience,
+    ) -> Result<Entered> {
         if patience == Patience::Wait {
             for place in &self.places {
                 place.queue.expect();
@@ -49,20 +66,25 @@ impl Claim {
             let guard = self.life.guard();
             let look = match patience {
                 Patience::Try => Look::Nowhere,
-                Patience::Wait if self.places.iter().all(|place| place.queue.knows_all()) => {
-                    Look::Count
-                }
+                Patience::Wait if self.may_count() => Look::Count,
                 Patience::Wait => Look::List,
             };
-            let txn = self.entering(value, look, guard);
+            let mut txn = self.entering(value, look, guard);
+            if patience == Patience::Try {
+                match self.nobody_ahead().await? {
+                    Some(nobody) => txn = txn.when(nobody),
+                    None => return Ok(Entered::No),
+                }
+            }
             let answer = persist(self.client(), &txn, &self.unanswered, |_| true).await?;
             self.check_cluster(&answer)?;
             let revision = answer.header.revision;
             if answer.succeeded {
                 self.is_created(revision, revision);
                 let before = self.seen_before(answer, look)?;
+                let at_once = patience == Patience::Try || self.is_first(&before);
                 self.take_places(before);
-                return Ok(true);
+                return Ok(Entered::Stands { at_once });
             }
             let found = Found::of(answer, self.places.len())?;
             self.life.guard_was_found(found.guard.as_ref());
@@ -70,92 +92,178 @@ impl Claim {
             if let Some(own) = found.own {
                 // An earlier copy put them, all at once; what was put again is not ours any more.
                 if own.mod_revision != own.create_revision {
-                    return Err(Error::lost(WHAT, LossReason::TakenOver));
+                    return Err(Error::lost(self.what, LossReason::TakenOver));
                 }
                 self.is_created(own.create_revision, own.mod_revision);
                 let before = self.look_around().await?;
+                let at_once = patience == Patience::Try || self.is_first(&before);
                 self.take_places(before);
-                return Ok(true);
+                return Ok(Entered::Stands { at_once });
             }
             if found.guard.map_or(Revision::NONE, |kv| kv.mod_revision) == guard {
                 // Nothing but somebody else can have kept it from succeeding.
-                return match patience {
-                    Patience::Try => Ok(false),
-                    Patience::Wait => Err(crate::ops::other_kind()),
-                };
+                match patience {
+                    // Somebody took a permit; there may be more.
+                    Patience::Try if self.wants_permits() => {}
+                    Patience::Try => return Ok(Entered::No),
+                    Patience::Wait => return Err(crate::ops::other_kind()),
+                }
             }
         }
     }
 
-    /// Takes the place of a key that an earlier process of the session left; false, and leaves it
-    /// as it is, if it was only tried, and somebody is ahead.
+    /// Takes the place of a key that an earlier process of the session left, or leaves it as it is,
+    /// if it was only tried, and somebody is ahead.
     pub(super) async fn inherit(
         self: &Arc<Self>,
         left: &Inherited,
         patience: Patience,
-    ) -> Result<bool> {
+    ) -> Result<Entered> {
         self.is_created(left.created, left.modified);
         let before = self.look_around().await?;
-        let mut ahead =
-            before.iter().flat_map(|before| before.listing.iter().flat_map(|all| &all.keys));
-        if patience == Patience::Try && ahead.any(|key| key.create_revision < left.created) {
+        let at_once = self.is_first(&before);
+        if patience == Patience::Try && !at_once {
             self.is_created(Revision::NONE, Revision::NONE);
             self.life.inherit([left.clone()]);
-            return Ok(false);
+            return Ok(Entered::No);
         }
         self.take_places(before);
-        Ok(true)
+        Ok(Entered::Stands { at_once })
     }
 
-    fn entering(&self, value: &str, look: Look, guard: Revision) -> Txn {
-        let life = &self.life;
-        let fresh = self.places.iter().map(|place| match look {
-            Look::Nowhere => Compare::missing(place.queue.range()),
-            Look::List | Look::Count => Compare::missing(place.key.clone()),
-        });
-        let no_late_copy = Compare::mod_revision(life.guard_key()).equal(guard);
-        let alone = self.places.len() == 1;
-        let mut ops: Vec<Op> = Vec::new();
+    pub(super) fn wants_permits(&self) -> bool {
+        self.places.iter().any(|place| matches!(place.rule, Rule::Room { .. }))
+    }
+
+    /// Whether the standing watches tell who is there, so that it need not be read.
+    fn may_count(&self) -> bool {
+        !self.wants_permits() && self.places.iter().all(|place| place.queue.knows_all())
+    }
+
+    /// Whether what was seen shows that all places have their turn.
+    fn is_first(&self, before: &[Before]) -> bool {
+        self.places.iter().zip(before).all(|(place, before)| before.admits(&self.own(place)))
+    }
+
+    fn own(&self, place: &Place) -> Own {
+        Own { key: place.key.clone(), created: self.created(), rule: place.rule.clone() }
+    }
+
+    /// What must hold so that the keys would have to wait for nobody; none if they would.
+    async fn nobody_ahead(&self) -> Result<Option<Vec<Compare>>> {
+        let mut nobody = Vec::new();
         for place in &self.places {
-            let range = place.queue.range();
-            match look {
-                Look::Nowhere => {}
-                Look::Count => ops.push(Count::new(range).into()),
-                Look::List if alone => {
-                    ops.extend([oldest(range.clone()), youngest(range)].map(Op::from))
+            match &place.rule {
+                Rule::Nobody => {}
+                Rule::Everybody => nobody.push(Compare::missing(place.queue.range())),
+                Rule::Under(prefix) => {
+                    nobody.push(Compare::missing(KeyRange::prefix(prefix.clone())));
                 }
-                Look::List => ops.push(oldest(range).into()),
+                Rule::Room { under, .. } => match self.room_is_left(place, under).await? {
+                    Some(unchanged) => nobody.extend(unchanged),
+                    None => return Ok(None),
+                },
             }
-            ops.push(Put::new(place.key.clone(), value).lease(life.lease).into());
         }
+        Ok(Some(nobody))
+    }
+
+    /// Reads whether permits are left; if so, what must not change meanwhile.
+    async fn room_is_left(&self, place: &Place, under: &Bytes) -> Result<Option<[Compare; 2]>> {
+        let all = KeyRange::prefix(under.clone());
+        let limit = place.queue.room_key();
+        let reads = [Get::new(limit.clone()), Get::new(all.clone()).keys_only()];
+        let answer = self.client().txn().and_then(reads).await?;
+        self.check_cluster(&answer)?;
+        let newer = Revision(answer.header.revision.0 + 1);
+        let mut read = answer.responses.into_iter().filter_map(OpResponse::into_get);
+        let room = read.next().and_then(GetResponse::into_kv);
+        let since = room.as_ref().map_or(Revision::NONE, |kv| kv.mod_revision);
+        let room = room.and_then(|kv| room_of(&kv.value));
+        let taken = read.next().map(|get| get.kvs).unwrap_or_default();
+        let is_left = place.rule.admits(taken.iter().map(|kv| &kv.key), room);
+        Ok(is_left.then(|| {
+            let nobody_came = Compare::create_revision(all).less(newer);
+            [nobody_came, Compare::mod_revision(limit).equal(since)]
+        }))
+    }
+
+    fn entering(&self, value: &Bytes, look: Look, guard: Revision) -> Txn {
+        let life = &self.life;
+        let fresh = self.places.iter().map(|place| Compare::missing(place.key.clone()));
+        let no_late_copy = Compare::mod_revision(life.guard_key()).equal(guard);
+        // All reads stand before all puts: who is there without us.
+        let mut ops: Vec<Op> =
+            self.places.iter().flat_map(|place| self.reads(place, look)).collect();
+        ops.extend(
+            self.places.iter().map(|place| {
+                Op::from(Put::new(place.key.clone(), value.clone()).lease(life.lease))
+            }),
+        );
         let own = self.places.iter().map(|place| Get::new(place.key.clone()).keys_only());
         let guard = Get::new(life.guard_key());
         Txn::new().when(fresh.chain([no_late_copy])).and_then(ops).or_else(own.chain([guard]))
+    }
+
+    /// What to read of the queue of a place: who is there, and the last one to wait for.
+    fn reads(&self, place: &Place, look: Look) -> Vec<Op> {
+        let range = place.queue.range();
+        let reads = match (look, &place.rule) {
+            (Look::Nowhere, _) | (_, Rule::Nobody) => vec![],
+            (Look::Count, _) => return vec![Count::new(range).into()],
+            (Look::List, Rule::Everybody) if self.is_alone() => {
+                vec![oldest(range.clone()), youngest(range)]
+            }
+            (Look::List, Rule::Everybody) => vec![oldest(range)],
+            (Look::List, Rule::Under(prefix)) => {
+                vec![oldest(range), youngest(KeyRange::prefix(prefix.clone()))]
+            }
+            (Look::List, Rule::Room { .. }) => {
+                vec![oldest(range), Get::new(place.queue.room_key())]
+            }
+        };
+        reads.into_iter().map(Op::from).collect()
+    }
+
+    /// Whether it waits in one queue only. A transaction has no room for more than one question
+    /// about each of many.
+    fn is_alone(&self) -> bool {
+        self.places.iter().filter(|place| place.rule != Rule::Nobody).count() == 1
     }
 
     /// What stood in each queue just before the keys were put.
     fn seen_before(&self, answer: TxnResponse, look: Look) -> Result<Vec<Before>> {
         let before = Revision(answer.header.revision.0 - 1);
         let cluster = answer.header.cluster_id;
-        if look == Look::Nowhere {
-            let nobody = GetResponse::default();
-            return Ok(self.places.iter().map(|_| seen(&nobody, None, before, cluster)).collect());
-        }
-        let lists_youngest = look == Look::List && self.places.len() == 1;
         let mut responses = answer.responses.into_iter().filter_map(OpResponse::into_get);
         let mut next = || responses.next().ok_or_else(crate::ops::other_kind);
-        self.places
-            .iter()
-            .map(|_| {
-                let oldest = next()?;
-                let youngest = if lists_youngest { next()?.into_kv() } else { None };
-                let mut seen = seen(&oldest, youngest, before, cluster);
-                if look == Look::Count && seen.count > 0 {
-                    (seen.listing, seen.complete) = (None, false);
+        let one = |place: &Place| {
+            let questions = self.reads(place, look).len();
+            let mut seen = match (questions, look) {
+                // That there is nobody to wait for was compared.
+                (0, _) => nothing(cluster, Ahead::Nobody),
+                (_, Look::Count) => {
+                    let count = next()?;
+                    // Nobody at all is a listing, too.
+                    if count.count == 0 {
+                        seen(&count, before, cluster)
+                    } else {
+                        Before { count: count.count, ..nothing(cluster, Ahead::NotAsked) }
+                    }
                 }
-                Ok(seen)
-            })
-            .collect()
+                _ => seen(&next()?, before, cluster),
+            };
+            if questions == 2 {
+                let second = next()?.into_kv();
+                match (&place.rule, second) {
+                    (Rule::Room { .. }, room) => seen.room = room.and_then(|kv| room_of(&kv.value)),
+                    (_, Some(last)) => seen.ahead = Ahead::Key(last.key),
+                    (_, None) => seen.ahead = Ahead::Nobody,
+                }
+            }
+            Ok(seen)
+        };
+        self.places.iter().map(one).collect()
     }
 
     /// Reads the queues, the keys being in them. Each for itself, until it is answered.
@@ -176,7 +284,12 @@ impl Claim {
             let Header { revision, cluster_id, .. } = answer.header;
             self.life.check_cluster(cluster_id);
             self.check_life()?;
-            all.push(seen(&answer, None, revision, cluster_id));
+            let mut seen = seen(&answer, revision, cluster_id);
+            if matches!(place.rule, Rule::Room { .. }) {
+                let room = self.client().get(place.queue.room_key()).await?.into_kv();
+                seen.room = room.and_then(|kv| room_of(&kv.value));
+            }
+            all.push(seen);
         }
         Ok(all)
     }
@@ -184,7 +297,7 @@ impl Claim {
     fn take_places(self: &Arc<Self>, before: Vec<Before>) {
         let waiter: Weak<dyn Waiter> = Arc::downgrade(self) as Weak<dyn Waiter>;
         for (place, before) in self.places.iter().zip(before) {
-            place.queue.enter(place.key.clone(), self.created(), before, waiter.clone());
+            place.queue.enter(self.own(place), before, waiter.clone());
         }
     }
 
@@ -198,45 +311,43 @@ impl Claim {
         self.check_life()
     }
 
-    fn check_life(&self) -> Result<()> {
+    pub(super) fn check_life(&self) -> Result<()> {
         match self.life.loss(self.now()) {
-            Some(reason) => Err(Error::lost(WHAT, reason)),
+            Some(reason) => Err(Error::lost(self.what, reason)),
             None => Ok(()),
         }
     }
 }
 
-fn oldest(range: tenure_core::KeyRange) -> Get {
+fn oldest(range: KeyRange) -> Get {
     Get::new(range).first(SortBy::CreateRevision).limit(OLDEST).keys_only()
 }
 
-fn youngest(range: tenure_core::KeyRange) -> Get {
+fn youngest(range: KeyRange) -> Get {
     Get::new(range).last(SortBy::CreateRevision).keys_only()
 }
 
-fn seen(
-    oldest: &GetResponse,
-    youngest: Option<KeyValue>,
-    revision: Revision,
-    cluster_id: u64,
-) -> Before {
+fn seen(oldest: &GetResponse, revision: Revision, cluster_id: u64) -> Before {
     Before {
-        cluster_id,
         listing: Some(listing(&oldest.kvs, revision)),
         complete: !oldest.more,
         count: oldest.count,
-        predecessor: youngest.map(|kv| kv.key),
+        ..nothing(cluster_id, Ahead::NotAsked)
     }
 }
 
+fn nothing(cluster_id: u64, ahead: Ahead) -> Before {
+    Before { cluster_id, listing: None, complete: false, count: 0, ahead, room: None }
+}
+
 /// Why the keys were not put.
-struct Found {
-    own: Option<KeyValue>,
-    guard: Option<KeyValue>,
+pub(super) struct Found {
+    pub(super) own: Option<KeyValue>,
+    pub(super) guard: Option<KeyValue>,
 }
 
 impl Found {
-    fn of(answer: TxnResponse, places: usize) -> Result<Self> {
+    pub(super) fn of(answer: TxnResponse, places: usize) -> Result<Self> {
         let mut found: Vec<_> = answer
             .responses
             .into_iter()

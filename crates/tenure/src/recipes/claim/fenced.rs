@@ -38,18 +38,26 @@ impl Claim {
         if self.loss().is_some() {
             return Err(Error::lost(WRITE, self.lost().await));
         }
-        let own = self.places.iter().map(|place| Get::new(place.key.clone()).keys_only());
-        let txn = Txn::new().when(self.ownership()).and_then([op]).or_else(own);
-        let answer = below.execute(Op::from(txn), options).await?;
-        let answer = answer.into_txn().ok_or_else(crate::ops::other_kind)?;
-        self.life.check_cluster(answer.header.cluster_id);
-        if !answer.succeeded {
+        let answer = loop {
+            let modified = self.modified();
+            let own = self.kept().map(|place| Get::new(place.key.clone()).keys_only());
+            let txn = Txn::new().when(self.ownership(modified)).and_then([op.clone()]).or_else(own);
+            let answer = below.execute(Op::from(txn), options.clone()).await?;
+            let answer = answer.into_txn().ok_or_else(crate::ops::other_kind)?;
+            self.life.check_cluster(answer.header.cluster_id);
+            if answer.succeeded {
+                break answer;
+            }
+            // A put of our own may have come in between; nothing was applied.
+            if self.has_written_since(modified).await {
+                continue;
+            }
             match self.why_refused(answer) {
                 LossReason::KeyDeleted => self.ask_why(),
                 reason => self.lose(reason),
             }
             return Err(Error::lost(WRITE, self.lost().await));
-        }
+        };
         let header = answer.header;
         let first = answer.responses.into_iter().next();
         let mut response = first.ok_or_else(crate::ops::other_kind)?;

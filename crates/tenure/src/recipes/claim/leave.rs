@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use tenure_core::{EtcdError, Revision};
 
-use super::{Claim, Place, WHAT, persist::persist};
+use super::{Claim, Place, persist::persist};
 use crate::{
     error::{Error, LossReason, Result},
     ops::{Compare, Delete, Get, Op, OpResponse, Put, Txn, TxnResponse},
@@ -37,6 +37,7 @@ impl Claim {
     /// Deletes the keys, however often that must be said, until the lease is gone.
     pub(super) async fn leave(&self) -> Result<Release> {
         self.leave_queues();
+        let _last = self.stop_writing().await;
         let late = self.unanswered.load(Ordering::Acquire);
         if !late && self.created() == Revision::NONE {
             // Nothing was ever put.
@@ -50,7 +51,7 @@ impl Claim {
         };
         match answer {
             Ok(answer) => {
-                let all = deleted(&answer) == self.places.len();
+                let all = deleted(&answer) == self.kept().count();
                 let repeated = repeated.load(Ordering::Acquire);
                 if !all && !repeated && self.loss().is_none() {
                     // Somebody was faster; who, is asked once.
@@ -67,7 +68,7 @@ impl Claim {
                 Some(_) => Ok(self.left(false, false)),
                 None => {
                     let key = &self.places[0].key;
-                    tracing::warn!(?key, %error, "{WHAT} cannot be given back");
+                    tracing::warn!(?key, %error, "{} cannot be given back", self.what);
                     Err(error)
                 }
             },
@@ -84,11 +85,39 @@ impl Claim {
         let lost = self.loss().unwrap_or(LossReason::KeyDeleted);
         if by_us {
             self.progress.released();
-            tracing::debug!(key = ?self.places[0].key, "{WHAT} given back");
+            tracing::debug!(key = ?self.places[0].key, "{} given back", self.what);
             Release::Released
         } else {
             self.progress.lost(lost);
             Release::AlreadyLost(lost)
+        }
+    }
+
+    /// Deletes the key of one place, and holds on to the others.
+    ///
+    /// Cancel safe if the claim is released then: it deletes what is still there.
+    pub(crate) async fn give_up_place(&self, number: usize) -> Result<()> {
+        let Some(place) = self.places.get(number) else { return Ok(()) };
+        if let Some(reason) = self.loss() {
+            return Err(Error::lost(self.what, reason));
+        }
+        place.queue.leave(place.key.clone());
+        let kept = self.kept().filter(|kept| kept.key != place.key);
+        let own = kept.clone().map(|kept| Get::new(kept.key.clone()).keys_only());
+        let ours =
+            kept.map(|kept| Compare::create_revision(kept.key.clone()).equal(self.created()));
+        let delete = Delete::new(place.key.clone());
+        let txn = Txn::new().when(ours).and_then([delete]).or_else(own);
+        let answer = self.persist_leaving(&txn, &AtomicBool::new(false)).await?;
+        self.life.check_cluster(answer.header.cluster_id);
+        if !answer.succeeded {
+            self.ask_why();
+            return Err(Error::lost(self.what, self.lost().await));
+        }
+        place.given_up.store(true, Ordering::Release);
+        match self.loss() {
+            Some(reason) => Err(Error::lost(self.what, reason)),
+            None => Ok(()),
         }
     }
 
@@ -123,7 +152,7 @@ impl Claim {
             self.life.guard_was_found(found.as_ref());
             let moved = found.map_or(Revision::NONE, |kv| kv.mod_revision) != guard;
             match self.life.loss(self.now()) {
-                Some(reason) => return Err(Error::lost(WHAT, reason)),
+                Some(reason) => return Err(Error::lost(self.what, reason)),
                 None if moved => {}
                 None => return Err(crate::ops::other_kind()),
             }
@@ -136,7 +165,7 @@ impl Claim {
         let delete = |key: &Bytes| Delete::new(key.clone());
         if created == Revision::NONE {
             // Whatever is there was put by a copy, since nobody else uses these names.
-            return Txn::new().and_then(self.places.iter().map(|place| delete(&place.key)));
+            return Txn::new().and_then(self.kept().map(|place| delete(&place.key)));
         }
         let if_ours = |place: &Place| {
             let ours = [
@@ -145,9 +174,9 @@ impl Claim {
             ];
             Txn::new().when(ours).and_then([delete(&place.key)])
         };
-        match &self.places[..] {
+        match &self.kept().collect::<Vec<_>>()[..] {
             [place] => if_ours(place),
-            places => Txn::new().and_then(places.iter().map(if_ours)),
+            places => Txn::new().and_then(places.iter().map(|place| if_ours(place))),
         }
     }
 }

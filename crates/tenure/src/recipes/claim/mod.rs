@@ -8,7 +8,9 @@ mod held;
 mod leave;
 mod persist;
 mod progress;
+mod rewrite;
 mod stage;
+mod stand;
 
 use std::{
     pin::pin,
@@ -21,15 +23,19 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::{self, BoxFuture, Either};
-use tenure_core::{EtcdError, Fence, Moment, Revision};
+use tenure_core::{EtcdError, Fence, Moment, Revision, wait_queue::Rule};
 
-use self::progress::Progress;
+pub(crate) use self::{
+    acquiring::Request,
+    stand::{Naming, Stand},
+};
 pub use self::{
     acquiring::{Acquire, Acquiring},
     held::Held,
     leave::Release,
     stage::ClaimState,
 };
+use self::{progress::Progress, rewrite::Writing};
 use crate::{
     client::{Client, Queue, Waiter},
     error::{Error, LossReason, Result},
@@ -39,6 +45,8 @@ use crate::{
 
 /// Keys of one session, put by one transaction, each in its queue.
 pub(crate) struct Claim {
+    /// What it is called in logs and errors.
+    what: &'static str,
     session: Session,
     life: Arc<Life>,
     /// What tells its keys from others of the session; none for a key of an earlier process.
@@ -51,6 +59,8 @@ pub(crate) struct Claim {
     unanswered: AtomicBool,
     created: AtomicI64,
     modified: AtomicI64,
+    /// Puts of its own, after the first.
+    writing: Writing,
     /// The keys are surely not in etcd any more, and will not be.
     gone: AtomicBool,
     /// In so many queues somebody is still ahead.
@@ -61,26 +71,37 @@ pub(crate) struct Claim {
 struct Place {
     key: Bytes,
     queue: Arc<Queue>,
+    rule: Rule,
     ahead: AtomicUsize,
+    has_turn: AtomicBool,
+    /// It was given up, and the others are held on.
+    given_up: AtomicBool,
 }
 
-/// What a lock is called in logs and errors.
-const WHAT: &str = "lock";
 /// How long to ask why a key is gone.
 const ASKING: Duration = Duration::from_secs(1);
 
 impl Claim {
     fn new(
+        what: &'static str,
         session: Session,
         life: Arc<Life>,
         nonce: Option<u32>,
-        places: Vec<(Bytes, Arc<Queue>)>,
+        places: Vec<(Bytes, &Stand)>,
         progress: Arc<Progress>,
     ) -> Arc<Self> {
         progress.hangs_on(&life);
         let behind = AtomicUsize::new(places.len());
-        let place = |(key, queue)| Place { key, queue, ahead: AtomicUsize::new(usize::MAX) };
+        let place = |(key, stand): (Bytes, &Stand)| Place {
+            key,
+            queue: Arc::clone(&stand.queue),
+            rule: stand.rule.clone(),
+            ahead: AtomicUsize::new(usize::MAX),
+            has_turn: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
+        };
         let claim = Arc::new(Self {
+            what,
             session,
             life,
             nonce,
@@ -90,6 +111,7 @@ impl Claim {
             unanswered: AtomicBool::new(false),
             created: AtomicI64::new(0),
             modified: AtomicI64::new(0),
+            writing: Writing::default(),
             gone: AtomicBool::new(false),
             behind,
         });
@@ -142,12 +164,17 @@ impl Claim {
         self.fence_of(&self.places[0].key)
     }
 
-    /// What holds in etcd for as long as this is held.
-    fn ownership(&self) -> impl Iterator<Item = Compare> + '_ {
-        self.places.iter().flat_map(|place| {
+    /// The keys that are held or asked for.
+    fn kept(&self) -> impl Iterator<Item = &Place> + Clone + '_ {
+        self.places.iter().filter(|place| !place.given_up.load(Ordering::Acquire))
+    }
+
+    /// What holds in etcd for as long as this is held, the keys having been put last then.
+    fn ownership(&self, modified: Revision) -> impl Iterator<Item = Compare> + '_ {
+        self.kept().flat_map(move |place| {
             [
                 Compare::create_revision(place.key.clone()).equal(self.created()),
-                Compare::mod_revision(place.key.clone()).equal(self.modified()),
+                Compare::mod_revision(place.key.clone()).equal(modified),
             ]
         })
     }
@@ -173,7 +200,7 @@ impl Claim {
 
     /// It is held no longer, though the session may be.
     fn lose(&self, reason: LossReason) {
-        lose(&self.progress, &self.fence(), reason);
+        lose(self.what, &self.progress, &self.fence(), reason);
     }
 
     /// Whether keys of it may still be in etcd, or get there.
@@ -188,7 +215,7 @@ impl Claim {
             return;
         }
         let (client, life) = (self.client().clone(), Arc::clone(&self.life));
-        let (progress, fence) = (Arc::clone(&self.progress), self.fence());
+        let (what, progress, fence) = (self.what, Arc::clone(&self.progress), self.fence());
         self.client().spawn(async move {
             let asked = pin!(client.lease_keep_alive_once(life.lease));
             let limit = pin!(client.sleep(ASKING));
@@ -199,7 +226,7 @@ impl Claim {
                 life.end(LossReason::Revoked);
             }
             let reason = life.loss(client.now()).unwrap_or(LossReason::KeyDeleted);
-            lose(&progress, &fence, reason);
+            lose(what, &progress, &fence, reason);
         });
     }
 
@@ -214,16 +241,16 @@ impl Claim {
     }
 }
 
-fn lose(progress: &Progress, fence: &Fence, reason: LossReason) {
+fn lose(what: &'static str, progress: &Progress, fence: &Fence, reason: LossReason) {
     if progress.lost(reason) {
-        tracing::warn!(%fence, %reason, "{WHAT} lost");
+        tracing::warn!(%fence, %reason, "{what} lost");
     }
 }
 
 impl Waiter for Claim {
-    fn turn(&self, _: &Bytes) {
-        // Each queue says so once.
-        if self.behind.fetch_sub(1, Ordering::AcqRel) == 1 {
+    fn turn(&self, key: &Bytes) {
+        let first = self.place(key).is_some_and(|it| !it.has_turn.swap(true, Ordering::AcqRel));
+        if first && self.behind.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.progress.turn();
         }
     }
@@ -233,7 +260,7 @@ impl Waiter for Claim {
     }
 
     fn rewritten(&self, _: &Bytes, revision: Revision) {
-        if revision > self.modified() {
+        if self.is_not_ours(revision) {
             self.lose(LossReason::TakenOver);
         }
     }

@@ -3,7 +3,6 @@
 mod actor;
 mod guard;
 mod multi;
-mod name;
 
 use std::{fmt, sync::Arc};
 
@@ -15,12 +14,19 @@ pub use self::{
     guard::MutexGuard,
     multi::{MultiGuard, MultiMutex},
 };
-use super::{Contender, claim::Acquire, holder::contenders};
+use super::{
+    Contender,
+    claim::{Acquire, Request, Stand},
+    holder::contenders,
+    name::Kind,
+};
 use crate::{
     client::{Client, Queue},
     error::Result,
     session::Session,
 };
+
+const KIND: Kind = Kind { path: "mutex", name: "lock name", prefix: "lock prefix" };
 
 /// A lock that one holder at a time has, among all processes that use the same etcd.
 ///
@@ -67,13 +73,13 @@ impl Mutex {
     ///
     /// A bad name (empty, or with a NUL) is told by [`acquire`](Self::acquire).
     pub fn new(session: &Session, name: impl AsRef<str>) -> Self {
-        Self::on(session, name::prefix(name.as_ref()))
+        Self::on(session, KIND.prefix_of(name.as_ref()))
     }
 
     /// The lock on a raw prefix, to share with programs in other languages: all keys under
     /// `<prefix>/` count as contenders, as they do for Go's client and `etcdctl lock <prefix>`.
     pub fn at(session: &Session, prefix: impl Into<Key>) -> Self {
-        Self::on(session, name::raw(prefix.into()))
+        Self::on(session, KIND.raw_prefix(prefix.into()))
     }
 
     fn on(session: &Session, prefix: Result<Bytes>) -> Self {
@@ -82,8 +88,9 @@ impl Mutex {
         Self { session: session.clone(), queue }
     }
 
-    fn queues(&self) -> Result<Vec<Arc<Queue>>> {
-        self.queue.clone().map(|queue| vec![queue])
+    fn request(&self) -> Result<Request> {
+        let stand = Stand::in_line(self.queue.clone()?);
+        Ok(Request::new("lock", &self.session, vec![stand]))
     }
 
     /// Waits until the lock is ours. [`timeout`](Acquire::timeout) limits the waiting; without it
@@ -98,7 +105,7 @@ impl Mutex {
     /// somebody deletes the key that waits, `PermissionDenied`, and what etcd refuses (a full
     /// database).
     pub fn acquire(&self) -> Acquire<MutexGuard> {
-        Acquire::waiting(&self.session, self.queues(), |held| {
+        Acquire::new(self.request(), |held| {
             held.map(MutexGuard::new).ok_or_else(crate::ops::other_kind)
         })
     }
@@ -106,7 +113,8 @@ impl Mutex {
     /// Takes the lock if nobody has it or waits for it; `None` otherwise. Leaves nothing behind
     /// then. Errors and cancel safety are those of [`acquire`](Self::acquire).
     pub fn try_acquire(&self) -> Acquire<Option<MutexGuard>> {
-        Acquire::trying(&self.session, self.queues(), |held| Ok(held.map(MutexGuard::new)))
+        let request = self.request().map(Request::only_try);
+        Acquire::new(request, |held| Ok(held.map(MutexGuard::new)))
     }
 
     /// Who has the lock, and who waits for it: the first of the list holds.
@@ -126,7 +134,7 @@ impl Mutex {
     ///
     /// `InvalidInput` for a bad name, else those of [`Client::get`].
     pub async fn inspect(client: &Client, name: impl AsRef<str>) -> Result<Vec<Contender>> {
-        contenders(client, &name::prefix(name.as_ref())?).await
+        contenders(client, &KIND.prefix_of(name.as_ref())?).await
     }
 
     /// The same for a raw prefix; see [`at`](Self::at).
@@ -135,7 +143,7 @@ impl Mutex {
     ///
     /// Those of [`inspect`](Self::inspect).
     pub async fn inspect_at(client: &Client, prefix: impl Into<Key>) -> Result<Vec<Contender>> {
-        contenders(client, &name::raw(prefix.into())?).await
+        contenders(client, &KIND.raw_prefix(prefix.into())?).await
     }
 
     /// The session it is used with.

@@ -2,11 +2,11 @@ use std::{collections::HashSet, fmt, ops::Deref, sync::Arc};
 
 use tenure_core::Fence;
 
-use super::name;
+use super::KIND;
 use crate::{
     client::Queue,
     error::{Error, Result},
-    recipes::claim::{Acquire, Held, Release},
+    recipes::claim::{Acquire, Held, Release, Request, Stand},
     session::Session,
 };
 
@@ -40,9 +40,14 @@ impl MultiMutex {
     ///
     /// Those of [`Mutex::acquire`](super::Mutex::acquire).
     pub fn acquire(&self) -> Acquire<MultiGuard> {
-        Acquire::waiting(&self.session, self.queues.clone(), |held| {
+        Acquire::new(self.request(), |held| {
             held.map(|held| MultiGuard { held }).ok_or_else(crate::ops::other_kind)
         })
+    }
+
+    fn request(&self) -> Result<Request> {
+        let stands = self.queues.clone()?.into_iter().map(Stand::in_line).collect();
+        Ok(Request::new("lock", &self.session, stands))
     }
 
     /// The session it is used with.
@@ -53,9 +58,8 @@ impl MultiMutex {
     /// Takes all of them if nobody has any, or waits for any; `None` otherwise, and nothing is left
     /// behind then. Errors and cancel safety are those of [`acquire`](Self::acquire).
     pub fn try_acquire(&self) -> Acquire<Option<MultiGuard>> {
-        Acquire::trying(&self.session, self.queues.clone(), |held| {
-            Ok(held.map(|held| MultiGuard { held }))
-        })
+        let request = self.request().map(Request::only_try);
+        Acquire::new(request, |held| Ok(held.map(|held| MultiGuard { held })))
     }
 }
 
@@ -67,7 +71,7 @@ fn queues(
     let mut seen = HashSet::new();
     let mut queues = Vec::new();
     for name in names {
-        let prefix = name::prefix(name.as_ref())?;
+        let prefix = KIND.prefix_of(name.as_ref())?;
         if !seen.insert(prefix.clone()) {
             let rule = format!("{:?} is there twice", name.as_ref());
             return Err(Error::invalid("lock names", rule));

@@ -1,0 +1,115 @@
+//! Puts of a claim after the one that created it: a leader's proclamation, for one.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicI64, Ordering},
+};
+
+use bytes::Bytes;
+use tenure_core::Revision;
+use tokio::sync::{Mutex, MutexGuard, oneshot};
+
+use super::{Claim, enter::Found, persist::persist};
+use crate::{
+    error::{Error, LossReason, Result},
+    ops::{Get, KeepValue, Op, Put, Txn},
+};
+
+/// What is needed to tell puts of our own from those of others: the watch may tell of one before
+/// its answer comes.
+#[derive(Default)]
+pub(super) struct Writing {
+    /// One put after the other, and none after the last.
+    turn: Mutex<()>,
+    under_way: AtomicBool,
+    /// The latest put that the watch told of.
+    seen: AtomicI64,
+}
+
+impl Claim {
+    /// The key was put at this revision: whether by somebody else. If that is not known yet, a put
+    /// of ours being under way, it will look.
+    pub(super) fn is_not_ours(&self, revision: Revision) -> bool {
+        self.writing.seen.fetch_max(revision.0, Ordering::SeqCst);
+        !self.writing.under_way.load(Ordering::SeqCst) && revision > self.modified()
+    }
+
+    /// Whether a put of ours came after this one, or was about to.
+    pub(super) async fn has_written_since(&self, modified: Revision) -> bool {
+        if self.writing.under_way.load(Ordering::SeqCst) {
+            drop(self.writing.turn.lock().await);
+        }
+        self.modified() != modified
+    }
+
+    /// Waits for the last put of ours; there is none while this is kept.
+    pub(super) async fn stop_writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.turn.lock().await
+    }
+
+    /// Puts the keys once more, with another value or with the same, if they are still ours.
+    ///
+    /// Cancel safe: it goes on in the background.
+    pub(crate) async fn rewrite(self: &Arc<Self>, value: Option<Bytes>) -> Result<Revision> {
+        let claim = Arc::clone(self);
+        let (reply, answer) = oneshot::channel();
+        self.client().spawn(async move {
+            // Whoever is gone need not know.
+            let _ = reply.send(claim.put_again(value).await);
+        });
+        answer.await.unwrap_or_else(|_| Err(self.client().gone(self.what)))
+    }
+
+    async fn put_again(&self, value: Option<Bytes>) -> Result<Revision> {
+        let _turn = self.writing.turn.lock().await;
+        if let Some(reason) = self.loss() {
+            return Err(Error::lost(self.what, reason));
+        }
+        self.writing.under_way.store(true, Ordering::SeqCst);
+        let put = self.put_until_answered(value).await;
+        if let Ok(revision) = put {
+            self.modified.store(revision.0, Ordering::SeqCst);
+        }
+        self.writing.under_way.store(false, Ordering::SeqCst);
+        if self.writing.seen.load(Ordering::SeqCst) > self.modified().0 {
+            self.lose(LossReason::TakenOver);
+        }
+        match self.loss() {
+            Some(_) => Err(Error::lost(self.what, self.lost().await)),
+            None => put,
+        }
+    }
+
+    async fn put_until_answered(&self, value: Option<Bytes>) -> Result<Revision> {
+        let before = self.modified();
+        let puts = self.kept().map(|place| {
+            let key = place.key.clone();
+            let put = match &value {
+                Some(value) => Put::new(key, value.clone()),
+                None => Put::new(key, KeepValue),
+            };
+            Op::from(put.keep_lease())
+        });
+        let own = self.kept().map(|place| Get::new(place.key.clone()).keys_only());
+        let guard = Get::new(self.life.guard_key());
+        let txn = Txn::new();
+        let txn = txn.when(self.ownership(before)).and_then(puts).or_else(own.chain([guard]));
+        let repeated = AtomicBool::new(false);
+        let lives = |_: &Error| self.life.is_held(self.now());
+        let answer = persist(self.client(), &txn, &repeated, lives).await?;
+        self.life.check_cluster(answer.header.cluster_id);
+        if answer.succeeded {
+            return Ok(answer.header.revision);
+        }
+        let found = Found::of(answer, self.kept().count())?;
+        self.life.guard_was_found(found.guard.as_ref());
+        self.check_life()?;
+        match found.own.filter(|own| own.create_revision == self.created()) {
+            // Whoever resumes the session writes the guard first: this is an earlier copy of ours.
+            Some(own) if repeated.load(Ordering::Acquire) => return Ok(own.mod_revision),
+            Some(_) => self.lose(LossReason::TakenOver),
+            None => self.ask_why(),
+        }
+        Err(Error::lost(self.what, self.lost().await))
+    }
+}
