@@ -1,4 +1,4 @@
-//! The twenty processes, as the campaign sees them.
+//! The processes, as the campaign sees them.
 
 use std::{
     env,
@@ -13,13 +13,14 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
 use tokio::{
     sync::oneshot,
     time::{sleep, timeout},
 };
 
 use crate::{
-    journal::{Entry, Event, Journal, Name, ORDERS, Orders},
+    journal::{Journal, Moment, Name, ORDERS, Orders},
     random::Random,
 };
 
@@ -27,18 +28,24 @@ use crate::{
 /// is over.
 const AMBUSH: Duration = Duration::from_secs(5);
 
-/// So many acquisitions show that the lock flows: every worker could have had one.
-const FLOW: u64 = 20;
-
 /// The moment at which a worker is hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum At {
-    /// As soon as it has the lock.
-    Acquired,
-    /// While it sends an increment.
+    /// As soon as it has what it asked for.
+    Granted,
+    /// While it sends a write.
     Writing,
     /// At any time.
     Any,
+}
+
+impl From<Moment> for At {
+    fn from(moment: Moment) -> Self {
+        match moment {
+            Moment::Granted => Self::Granted,
+            Moment::Writing => Self::Writing,
+        }
+    }
 }
 
 struct Ambush {
@@ -48,12 +55,12 @@ struct Ambush {
     hit: oneshot::Sender<usize>,
 }
 
-/// One of the twenty.
+/// One of them.
 #[derive(Default)]
 struct Slot {
     state: Mutex<State>,
-    /// How often the lock was granted to it.
-    acquired: AtomicU64,
+    /// How often it had what it asked for.
+    granted: AtomicU64,
 }
 
 #[derive(Default)]
@@ -87,6 +94,7 @@ impl State {
 }
 
 pub(crate) struct Crew {
+    test: &'static str,
     slots: Arc<[Slot]>,
     ambushes: Arc<Mutex<Vec<Ambush>>>,
     endpoints: Vec<String>,
@@ -96,8 +104,14 @@ pub(crate) struct Crew {
 
 impl Crew {
     /// Starts them. They are children of this thread: they die with it.
-    pub(crate) fn start(size: usize, endpoints: Vec<String>, random: Random) -> Self {
+    pub(crate) fn start(
+        test: &'static str,
+        size: usize,
+        endpoints: Vec<String>,
+        random: Random,
+    ) -> Self {
         let crew = Self {
+            test,
             slots: (0..size).map(|_| Slot::default()).collect(),
             ambushes: Arc::default(),
             endpoints,
@@ -113,6 +127,7 @@ impl Crew {
         let orders = {
             let mut random = self.random.lock().unwrap();
             Orders {
+                test: self.test.to_owned(),
                 name: Name { slot, generation: state.generation },
                 endpoints: self.endpoints.clone(),
                 ttl_secs: random.within(2..5),
@@ -140,8 +155,8 @@ impl Crew {
         });
         let (slots, ambushes) = (Arc::clone(&self.slots), Arc::clone(&self.ambushes));
         self.readers.lock().unwrap().push(thread::spawn(move || {
-            let mut journal = listen(orders.name, out, |event| {
-                overhear(&slots, &ambushes, orders.name, event);
+            let mut journal = listen(orders.name, out, |moment| {
+                overhear(&slots, &ambushes, orders.name, moment);
             });
             journal.complaints = complaints.join().unwrap();
             journal
@@ -165,11 +180,13 @@ impl Crew {
         }
     }
 
-    /// Ends when the lock flows again, or after a while.
+    /// Ends when things flow again, so that every worker could have had something; or after a
+    /// while.
     pub(crate) async fn flowing(&self) {
-        let begun: u64 = self.acquisitions().iter().sum();
+        let granted = || self.granted().iter().sum::<u64>();
+        let enough = granted() + self.slots.len() as u64;
         let flows = async {
-            while self.acquisitions().iter().sum::<u64>() < begun + FLOW {
+            while granted() < enough {
                 sleep(Duration::from_millis(5)).await;
             }
         };
@@ -177,7 +194,7 @@ impl Crew {
         let _ = timeout(AMBUSH, flows).await;
     }
 
-    /// Ends when a worker sends an increment, or after a while.
+    /// Ends when a worker sends a write, or after a while.
     pub(crate) async fn writing(&self) {
         self.lie_in_wait(At::Writing, None, Duration::from_secs(1)).await;
     }
@@ -200,9 +217,9 @@ impl Crew {
         }
     }
 
-    /// How often the lock was granted to each.
-    pub(crate) fn acquisitions(&self) -> Vec<u64> {
-        self.slots.iter().map(|slot| slot.acquired.load(Ordering::Relaxed)).collect()
+    /// How often each had what it asked for.
+    pub(crate) fn granted(&self) -> Vec<u64> {
+        self.slots.iter().map(|slot| slot.granted.load(Ordering::Relaxed)).collect()
     }
 
     /// Which of them have ended by themselves.
@@ -283,22 +300,24 @@ impl Hit<'_> {
     }
 }
 
+/// What is read of a line at once.
+#[derive(Deserialize)]
+struct Heading {
+    at: u64,
+    moment: Option<Moment>,
+}
+
 /// Reads what a worker says, until it ends.
-fn listen(name: Name, out: impl Read, mut heard: impl FnMut(&Event)) -> Journal {
-    let mut journal = Journal {
-        name,
-        entries: Vec::new(),
-        torn: false,
-        nonsense: None,
-        complaints: String::new(),
-    };
+fn listen(name: Name, out: impl Read, mut heard: impl FnMut(Moment)) -> Journal {
+    let mut journal =
+        Journal { name, lines: Vec::new(), torn: false, nonsense: None, complaints: String::new() };
     let mut out = BufReader::new(out);
     let mut line = Vec::new();
     while out.read_until(b'\n', &mut line).expect("a pipe can be read") > 0 {
-        match serde_json::from_slice::<Entry>(&line) {
-            Ok(entry) => {
-                heard(&entry.event);
-                journal.entries.push(entry);
+        match serde_json::from_slice::<Heading>(&line) {
+            Ok(Heading { at, moment }) => {
+                moment.into_iter().for_each(&mut heard);
+                journal.lines.push((at, String::from_utf8_lossy(line.trim_ascii()).into_owned()));
             }
             Err(_) if !line.ends_with(b"\n") => journal.torn = true,
             Err(_) => journal.nonsense = Some(String::from_utf8_lossy(&line).into_owned()),
@@ -308,20 +327,17 @@ fn listen(name: Name, out: impl Read, mut heard: impl FnMut(&Event)) -> Journal 
     journal
 }
 
-/// Hits the worker that says this, if one lies in wait for it.
-fn overhear(slots: &[Slot], ambushes: &Mutex<Vec<Ambush>>, name: Name, event: &Event) {
-    let at = match event {
-        Event::Acquired { .. } => At::Acquired,
-        Event::Writing { .. } => At::Writing,
-        _ => return,
-    };
+/// Hits the worker that is there, if one lies in wait for it.
+fn overhear(slots: &[Slot], ambushes: &Mutex<Vec<Ambush>>, name: Name, moment: Moment) {
     let slot = &slots[name.slot];
-    if at == At::Acquired {
-        slot.acquired.fetch_add(1, Ordering::Relaxed);
+    if moment == Moment::Granted {
+        slot.granted.fetch_add(1, Ordering::Relaxed);
     }
     let mut ambushes = ambushes.lock().unwrap();
     ambushes.retain(|ambush| !ambush.hit.is_closed());
-    let Some(place) = ambushes.iter().position(|ambush| ambush.at == at) else { return };
+    let Some(place) = ambushes.iter().position(|ambush| ambush.at == At::from(moment)) else {
+        return;
+    };
     let mut state = slot.state();
     // What a worker said before it was hit is heard later.
     if state.hurt || state.generation != name.generation || state.stdin.is_none() {

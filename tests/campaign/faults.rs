@@ -75,18 +75,18 @@ pub(crate) enum Blow {
     Killed,
 }
 
-/// What takes a holder away for long: nobody has the lock until its lease is over.
+/// What takes a holder away for long: nobody has what it held until its lease is over.
 pub(crate) const HEAVY: [(Blow, At); 5] = [
-    (Blow::StoppedBeyondItsTtl, At::Acquired),
+    (Blow::StoppedBeyondItsTtl, At::Granted),
     (Blow::StoppedBeyondItsTtl, At::Writing),
-    (Blow::Killed, At::Acquired),
+    (Blow::Killed, At::Granted),
     (Blow::Killed, At::Writing),
     (Blow::Killed, At::Any),
 ];
 
 /// What a session mostly survives.
 pub(crate) const LIGHT: [(Blow, At); 3] =
-    [(Blow::Stopped, At::Acquired), (Blow::Stopped, At::Writing), (Blow::Stopped, At::Any)];
+    [(Blow::Stopped, At::Granted), (Blow::Stopped, At::Writing), (Blow::Stopped, At::Any)];
 
 /// The names of all faults.
 pub(crate) fn all() -> impl Iterator<Item = String> {
@@ -144,8 +144,8 @@ pub(crate) async fn hurt_members(
 }
 
 /// Before 3.5.3 an etcd 3.5 that is killed while it writes may come back without some of it, and
-/// with other revisions than its siblings (its issue 13766). No lock can stand on that, so that one
-/// is asked to end.
+/// with other revisions than its siblings (its issue 13766). No recipe can stand on that, so that
+/// one is asked to end.
 fn loses_data_when_killed(cluster: &Cluster) -> bool {
     ((3, 5, 0)..(3, 5, 3)).contains(&cluster.etcd().version())
 }

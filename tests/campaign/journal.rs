@@ -7,20 +7,18 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tenure::{Clock, Fence};
+use tenure::{Clock, Error, ErrorKind, Revision};
 
-/// The counter that all workers raise.
-pub(crate) const COUNTER: &str = "campaign/counter";
-/// Under it, each increment has a key of its own, put by the transaction that raised the counter.
-pub(crate) const INCREMENTS: &str = "campaign/increments/";
-/// What they lock.
-pub(crate) const LOCK: &str = "campaign";
+use crate::hold;
+
 /// The variable that makes this program a worker.
 pub(crate) const ORDERS: &str = "TENURE_CAMPAIGN_WORKER";
 
 /// What a worker is told to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Orders {
+    /// The test it works for.
+    pub(crate) test: String,
     pub(crate) name: Name,
     pub(crate) endpoints: Vec<String>,
     /// Of its session.
@@ -28,7 +26,7 @@ pub(crate) struct Orders {
     pub(crate) seed: u64,
 }
 
-/// A worker: which of the twenty, and how often that one was replaced before.
+/// A worker: which of the crew, and how often that one was replaced before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Name {
     pub(crate) slot: usize,
@@ -41,96 +39,66 @@ impl fmt::Display for Name {
     }
 }
 
-/// The value of an increment's key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Increment {
-    pub(crate) number: u64,
-    pub(crate) worker: Name,
-    pub(crate) fence: Fence,
+/// How a revision is written down.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Revision")]
+pub(crate) struct Written(i64);
+
+/// When it is worst for a worker to be hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Moment {
+    /// It has what it asked for. Whoever comes here again and again gets on.
+    Granted,
+    /// It sends a write.
+    Writing,
 }
 
-/// Something that happened, and when.
+/// What workers of a recipe say beyond what all say.
+pub(crate) trait Tell: Serialize {
+    fn moment(&self) -> Option<Moment>;
+}
+
+impl Tell for () {
+    fn moment(&self) -> Option<Moment> {
+        None
+    }
+}
+
+/// Something that happened, and when. The campaign reads `at` and `moment` at once, and the recipe
+/// all of it in the end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Entry {
+pub(crate) struct Entry<E> {
     /// Nanoseconds of the machine's clock, which all processes share.
     pub(crate) at: u64,
-    pub(crate) event: Event,
+    pub(crate) moment: Option<Moment>,
+    pub(crate) event: Event<E>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Event {
+pub(crate) enum Event<E> {
     /// The session is open.
     Opened,
-    Waiting,
     /// Something else than a write failed, as it may.
-    Failed {
-        what: String,
-        kind: String,
-        text: String,
-    },
-    /// The lock was granted, a little before this time.
-    Acquired {
-        fence: Fence,
-    },
-    /// It still believes so, at this time and a little later; until then at the most, as far as it
-    /// knew.
-    Held {
-        deadline: u64,
-    },
-    /// It sends an increment.
-    Writing {
-        id: String,
-        number: u64,
-        /// Until when at the most it believed so, if it did at this time.
-        held: Option<u64>,
-    },
-    /// etcd has done it.
-    Wrote {
-        id: String,
-        revision: i64,
-    },
-    /// Nobody knows whether etcd did.
-    Unknown {
-        id: String,
-        text: String,
-    },
-    /// etcd surely did not.
-    Refused {
-        id: String,
-        kind: String,
-        text: String,
-    },
-    /// The lock is given back, and an unknown increment is there, or never will be.
-    Settled {
-        id: String,
-        there: bool,
-    },
-    /// It believes no longer.
-    Lost {
-        reason: String,
-    },
-    /// It gives the lock back: waits for that, or leaves it to the background.
-    GivesBack {
-        waits: bool,
-    },
-    /// etcd has it back.
-    Released,
-    /// It was no longer held then.
-    AlreadyLost {
-        reason: String,
-    },
+    Failed { what: String, kind: String, text: String },
     /// The library broke a rule.
-    Broken {
-        text: String,
-    },
+    Broken { text: String },
     /// The session is closed.
     Left,
+    /// It asks for something that it may have to wait for.
+    Waiting,
+    /// It gets, has or gives back something.
+    Hold(hold::Event),
+    /// What else the recipe is about.
+    Own(E),
 }
 
-impl Event {
-    pub(crate) fn failed(what: &str, error: &tenure::Error) -> Self {
-        let kind = format!("{:?}", error.kind());
-        Self::Failed { what: what.to_owned(), kind, text: error.to_string() }
+impl<E: Tell> Event<E> {
+    fn moment(&self) -> Option<Moment> {
+        match self {
+            Self::Hold(event) => event.moment(),
+            Self::Own(event) => event.moment(),
+            _ => None,
+        }
     }
 }
 
@@ -138,12 +106,27 @@ pub(crate) fn now() -> u64 {
     Clock::boot().now().as_nanos()
 }
 
-pub(crate) fn say(event: Event) {
-    say_at(now(), event);
+/// What workers of all recipes say.
+pub(crate) fn say(event: Event<()>) {
+    write(now(), event);
 }
 
-pub(crate) fn say_at(at: u64, event: Event) {
-    let mut line = serde_json::to_string(&Entry { at, event }).expect("it can be written");
+pub(crate) fn say_at(at: u64, event: Event<()>) {
+    write(at, event);
+}
+
+/// What those of this one say.
+pub(crate) fn say_own(event: impl Tell) {
+    write(now(), Event::Own(event));
+}
+
+pub(crate) fn say_own_at(at: u64, event: impl Tell) {
+    write(at, Event::Own(event));
+}
+
+fn write(at: u64, event: Event<impl Tell>) {
+    let entry = Entry { at, moment: event.moment(), event };
+    let mut line = serde_json::to_string(&entry).expect("it can be written");
     line.push('\n');
     let mut out = io::stdout().lock();
     if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
@@ -152,11 +135,31 @@ pub(crate) fn say_at(at: u64, event: Event) {
     }
 }
 
+/// The library broke a rule.
+pub(crate) fn broken(text: impl Into<String>) {
+    say(Event::Broken { text: text.into() });
+}
+
+/// Says that something failed, and whether it may.
+pub(crate) fn failed(what: &str, error: &Error) {
+    let kind = format!("{:?}", error.kind());
+    say(Event::Failed { what: what.to_owned(), kind, text: error.to_string() });
+    match error.kind() {
+        ErrorKind::Unavailable
+        | ErrorKind::Timeout
+        | ErrorKind::Indeterminate
+        | ErrorKind::Refused
+        | ErrorKind::Lost => {}
+        kind => broken(format!("{what}: {kind:?}: {error}")),
+    }
+}
+
 /// All that a worker said.
 #[derive(Debug)]
 pub(crate) struct Journal {
     pub(crate) name: Name,
-    pub(crate) entries: Vec<Entry>,
+    /// When each was said, and all of it.
+    pub(crate) lines: Vec<(u64, String)>,
     /// The last line, if the worker was killed in the middle of it.
     pub(crate) torn: bool,
     /// A line in the middle that makes no sense.

@@ -37,7 +37,7 @@ impl Asked {
                 "--ignored" => asked.ignored = true,
                 "--skip" => asked.skip.extend(value),
                 "--format" => asked.terse = value.is_some_and(|format| format == "terse"),
-                // How to run several tests, and how to print what they say, is no matter here.
+                // They run one after the other, and what they say is printed.
                 _ if name.starts_with('-') => {}
                 _ => asked.filters.push(argument),
             }
@@ -57,8 +57,7 @@ impl Asked {
     }
 
     /// Prints the names of the tests that are wanted.
-    pub(crate) fn print_list(&self, tests: &[&str]) {
-        let wanted = tests.iter().filter(|test| self.wants(test));
+    pub(crate) fn print_list(&self, wanted: impl Iterator<Item = &'static str>) {
         let count = wanted.inspect(|test| println!("{test}: test")).count();
         if !self.terse {
             println!("\n{count} tests, 0 benchmarks");

@@ -11,7 +11,8 @@ use tenure::{Client, EventKind, Holder, KeyRange, Revision};
 use tenure_testkit::Cluster;
 use tokio::task::JoinSet;
 
-use crate::journal::{LOCK, now};
+use super::LOCK;
+use crate::journal::now;
 
 /// A key that came or went, and when the first member said so.
 struct Change {
@@ -86,4 +87,44 @@ async fn watch(client: Client, changes: Changes) {
             seen.at = seen.at.min(at);
         }
     }
+}
+
+/// How soon the lock was granted to those whose turn it was, and the longest turn of one to whom it
+/// was not: as a rule, of a dead or stopped worker.
+pub(crate) fn report(
+    turns: &BTreeMap<Revision, Turn>,
+    granted: &BTreeMap<Revision, u64>,
+) -> String {
+    let latency =
+        |(create, at): (&Revision, &u64)| Some(at.saturating_sub(turns.get(create)?.from));
+    let mut latencies: Vec<u64> = granted.iter().filter_map(latency).collect();
+    latencies.sort_unstable();
+    let within = |percent: usize| {
+        let place = latencies.len().saturating_sub(1) * percent / 100;
+        latencies.get(place).map_or(0.0, |nanos| *nanos as f64 / 1e6)
+    };
+    let mut text = format!(
+        "from the turn to the grant, ms: half within {:.1}, 90 % within {:.1}, all within {:.0}\n",
+        within(50),
+        within(90),
+        within(100)
+    );
+    let idle = turns.iter().filter(|(create, _)| !granted.contains_key(create));
+    let idle = idle.filter_map(|(create, Turn { whose, from, until })| {
+        Some(((*until)?.saturating_sub(*from), format!("{whose} with {create}")))
+    });
+    if let Some((nanos, whose)) = idle.max() {
+        let millis = nanos / 1_000_000;
+        text += &format!("longest turn that was not granted: {millis} ms, of {whose}\n");
+    }
+    text
+}
+
+pub(crate) fn timeline(turns: &BTreeMap<Revision, Turn>) -> Vec<(u64, String)> {
+    let mut lines = Vec::new();
+    for (create, Turn { whose, from, until }) in turns {
+        lines.push((*from, format!("-- turn of {whose} with {create}")));
+        lines.extend(until.map(|until| (until, format!("-- {whose} with {create} is gone"))));
+    }
+    lines
 }

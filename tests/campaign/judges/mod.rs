@@ -1,0 +1,21 @@
+//! Whether what workers said, when they said it, and what etcd has, fit together. The judges know
+//! no server; each has cases beside it in which it finds what was planted.
+
+pub(crate) mod chronicle;
+pub(crate) mod claims;
+pub(crate) mod counting;
+pub(crate) mod outcome;
+
+/// Cases of a judge, by their names.
+pub(crate) type Cases = &'static [(&'static str, fn())];
+
+macro_rules! cases {
+    ($($case:ident),* $(,)?) => {
+        pub(crate) const CASES: $crate::judges::Cases = &[$((stringify!($case), $case)),*];
+    };
+}
+pub(crate) use cases;
+
+pub(crate) fn all_cases() -> impl Iterator<Item = (&'static str, fn())> {
+    [chronicle::CASES, claims::CASES].into_iter().flatten().copied()
+}
