@@ -2,17 +2,19 @@
 //! under its fence. For recipes of which one at a time is the holder.
 
 use serde::{Deserialize, Serialize};
-use tenure::{Client, ErrorKind, Fence, Held, Put, Revision};
+use tenure::{Client, ErrorKind, Fence, Held, Put, Result, Revision};
 use tokio::time::sleep;
 
 use crate::{
     hold,
     journal::{Moment, Name, Tell, Written, broken, failed, say_own, say_own_at},
+    judges::counting::Found,
     random::Random,
+    recipe::Evidence,
 };
 
 /// The counter that all workers raise.
-pub(crate) const COUNTER: &str = "campaign/counter";
+const COUNTER: &str = "campaign/counter";
 /// Under it, each increment has a key of its own, put by the transaction that raised the counter.
 pub(crate) const INCREMENTS: &str = "campaign/increments/";
 
@@ -152,4 +154,11 @@ impl Counter {
             Err(error) => failed("settle", &error),
         }
     }
+}
+
+/// What is in etcd when all is over.
+pub(crate) async fn found(evidence: Evidence<'_>) -> Result<Found> {
+    let counter = evidence.client.get(COUNTER).await?;
+    let increments = evidence.keys(INCREMENTS, counter.header.revision).await?;
+    Ok(Found { counter: counter.into_kv(), increments })
 }

@@ -1,9 +1,12 @@
 //! What a campaign is about.
 
-use tenure::{Client, Result};
+use tenure::{Client, KeyRange, KeyValue, Result, Revision};
 use tenure_testkit::Cluster;
 
 use crate::{faults::Fault, journal::Journal, worker::Worker};
+
+/// Keys of one answer.
+const PAGE: u32 = 1000;
 
 /// A recipe under faults: what a worker does with it, and whether what came of that is right.
 pub(crate) trait Recipe: Sized + 'static {
@@ -33,6 +36,22 @@ pub(crate) struct Evidence<'a> {
     pub(crate) client: &'a Client,
     pub(crate) journals: &'a [Journal],
     pub(crate) faults: &'a [Fault],
+}
+
+impl Evidence<'_> {
+    /// All keys of a prefix, as of one revision.
+    pub(crate) async fn keys(&self, prefix: &str, at: Revision) -> Result<Vec<KeyValue>> {
+        let end = tenure::prefix_end(prefix.as_bytes()).expect("there is one");
+        let mut from = prefix.as_bytes().to_vec();
+        let mut keys = Vec::new();
+        loop {
+            let rest = KeyRange::span(from, end.clone());
+            let page = self.client.get(rest).limit(PAGE).revision(at).await?;
+            let Some(last) = page.kvs.last() else { return Ok(keys) };
+            from = [&last.key[..], &[0]].concat();
+            keys.extend(page.kvs);
+        }
+    }
 }
 
 /// What came of a campaign.

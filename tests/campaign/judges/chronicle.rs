@@ -118,6 +118,8 @@ impl Beliefs {
         let hold = event.hold;
         match event.what {
             What::Granted { weight } => {
+                // One that takes less from now on is another claim.
+                self.ends(hold);
                 self.granted.insert(hold, at);
                 let claim = Claim { worker: self.name, hold, weight, from: at, until: at };
                 self.holds.insert(hold, (claim, false));
@@ -166,13 +168,16 @@ fn a_claim_lasts_from_the_grant_to_the_last_belief() {
     };
     let hold = Revision(7);
     let event = |at, what| (at, hold::Event { hold, what });
-    let granted = event(10, What::Granted { weight: 1 });
+    let granted_at = |at| event(at, What::Granted { weight: 1 });
+    let granted = granted_at(10);
     let held = |at, deadline| event(at, What::Held { deadline });
     let back = event(30, What::GivesBack { waits: true });
     let whole = [granted.clone(), held(11, 50), held(20, 50), back.clone()];
     assert_eq!(claims(&whole), (vec![(10, 20)], 0));
     assert_eq!(claims(&whole[..3]), (vec![(10, 20)], 0), "killed");
     assert_eq!(claims(&[granted.clone(), back.clone()]), (vec![], 0), "never believed");
+    let less = [granted.clone(), held(15, 50), granted_at(16), held(20, 50)];
+    assert_eq!(claims(&less), (vec![(10, 15), (16, 20)], 0), "granted anew");
     assert_eq!(
         claims(&[granted.clone(), held(20, 20)]),
         (vec![(10, 20)], 1),

@@ -5,6 +5,7 @@ use std::fmt;
 
 use tenure::Revision;
 
+use super::rwlock::{READER, WRITER};
 use crate::{faults::Fault, journal::Name};
 
 /// How long after its leader was frozen or cut off etcd may still take a lease too early: a leader
@@ -75,12 +76,17 @@ fn meetings(claims: &[Claim]) -> impl Iterator<Item = Crowd> {
 }
 
 fn weight(Crowd { last, others }: &Crowd) -> u64 {
-    others.iter().fold(last.weight, |sum, other| sum.saturating_add(other.weight))
+    others.iter().fold(last.weight, |sum, other| sum + other.weight)
 }
 
 /// Whenever more was held than there is.
 pub(crate) fn crowds(claims: &[Claim], there_is: u64) -> Vec<Crowd> {
     meetings(claims).filter(|crowd| weight(crowd) > there_is).collect()
+}
+
+/// The most that was held at once, by true time.
+pub(crate) fn most(claims: &[Claim]) -> u64 {
+    meetings(claims).map(|crowd| weight(&crowd)).max().unwrap_or_default()
 }
 
 /// What of it is etcd's doing: times at which it may take a lease too early.
@@ -152,18 +158,17 @@ fn more_permits_than_there_are_are_found() {
     let four = [&three[..], &[claim(3, 4, 1, 60, 61)]].concat();
     let found = crowds(&four, 3);
     assert_eq!((found.len(), found[0].others.len()), (1, 2));
+    assert_eq!((most(&three), most(&four), most(&[])), (3, 4, 0));
 }
 
-/// A writer takes all that there is, a reader one.
 fn a_reader_beside_a_writer_is_found() {
-    const ALL: u64 = 1000;
-    let readers = [claim(0, 1, 1, 0, 50), claim(1, 2, 1, 10, 60)];
-    assert!(crowds(&readers, ALL).is_empty());
-    let writer = |from| [&readers[..], &[claim(2, 3, ALL, from, 70)]].concat();
-    assert!(crowds(&writer(61), ALL).is_empty());
-    assert_eq!(crowds(&writer(60), ALL).len(), 1);
-    let reader = [&writer(61)[..], &[claim(3, 4, 1, 65, 90)]].concat();
-    assert_eq!(crowds(&reader, ALL).len(), 1);
+    let readers = [claim(0, 1, READER, 0, 50), claim(1, 2, READER, 10, 60)];
+    assert!(crowds(&readers, WRITER).is_empty());
+    let writer = |from| [&readers[..], &[claim(2, 3, WRITER, from, 70)]].concat();
+    assert!(crowds(&writer(61), WRITER).is_empty());
+    assert_eq!(crowds(&writer(60), WRITER).len(), 1);
+    let reader = [&writer(61)[..], &[claim(3, 4, READER, 65, 90)]].concat();
+    assert_eq!(crowds(&reader, WRITER).len(), 1);
 }
 
 /// A leader that was frozen excuses two holders, for a while; one that was killed does not.

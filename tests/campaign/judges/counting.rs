@@ -7,42 +7,18 @@ use std::{
     ops::Bound,
 };
 
-use tenure::{Client, KeyRange, KeyValue, Result, Revision};
+use tenure::{Fence, KeyValue, LeaseId, Revision};
 
 use super::{claims::Claim, outcome::Outcome};
 use crate::{
-    counting::{COUNTER, Event, INCREMENTS, Increment},
+    counting::{Event, INCREMENTS, Increment},
     journal::Name,
 };
 
-/// Keys of one answer.
-const PAGE: u32 = 1000;
-
 /// What is in etcd when all is over.
 pub(crate) struct Found {
-    counter: Option<KeyValue>,
-    increments: Vec<KeyValue>,
-}
-
-impl Found {
-    pub(crate) async fn read(client: &Client) -> Result<Self> {
-        let counter = client.get(COUNTER).await?;
-        let at = counter.header.revision;
-        let range = KeyRange::prefix(INCREMENTS);
-        let end = tenure::prefix_end(INCREMENTS.as_bytes()).expect("there is one");
-        let mut increments: Vec<KeyValue> = Vec::new();
-        loop {
-            let rest = match increments.last() {
-                Some(last) => KeyRange::span([&last.key[..], &[0]].concat(), end.clone()),
-                None => range.clone(),
-            };
-            let page = client.get(rest).limit(PAGE).revision(at).await?;
-            if page.kvs.is_empty() {
-                return Ok(Self { counter: counter.into_kv(), increments });
-            }
-            increments.extend(page.kvs);
-        }
-    }
+    pub(crate) counter: Option<KeyValue>,
+    pub(crate) increments: Vec<KeyValue>,
 }
 
 /// An increment that was asked for.
@@ -288,3 +264,98 @@ impl Count {
         )
     }
 }
+
+/// Two increments of one hold, and one of the next, all as they should be.
+fn well() -> (Vec<(Name, u64, Event)>, Found) {
+    let mut said = Vec::new();
+    let mut increments = Vec::new();
+    for (number, slot, hold) in [(1, 0, 10), (2, 0, 10), (3, 1, 20)] {
+        let worker = Name { slot, generation: 0 };
+        let (id, at) = (format!("{worker}.{number}"), 100 * number);
+        let revision = Revision(hold + number as i64);
+        let fence = Fence {
+            cluster_id: 1,
+            key: format!("key {slot}").into(),
+            create_revision: Revision(hold),
+            mod_revision: Revision(hold),
+            lease: LeaseId::new(1).unwrap(),
+        };
+        let hold = fence.create_revision;
+        said.push((worker, at, Event::Writing { id: id.clone(), number, hold, held: true }));
+        said.push((worker, at + 50, Event::Wrote { id: id.clone(), revision }));
+        increments.push(KeyValue {
+            key: format!("{INCREMENTS}{id}").into(),
+            value: serde_json::to_vec(&Increment { number, worker, fence }).unwrap().into(),
+            create_revision: revision,
+            mod_revision: revision,
+            version: 1,
+            lease: None,
+        });
+    }
+    let counter = KeyValue { value: "3".into(), version: 3, ..KeyValue::default() };
+    (said, Found { counter: Some(counter), increments })
+}
+
+/// What is said of that after a change.
+fn changed(change: impl FnOnce(&mut Vec<(Name, u64, Event)>, &mut Found)) -> String {
+    let (mut said, mut found) = well();
+    change(&mut said, &mut found);
+    Count::of(&said, &found).complaints.join("\n")
+}
+
+fn increments_that_are_all_told_rightly_are_well() {
+    assert_eq!(changed(|_, _| {}), "");
+    assert_eq!(changed(|said, _| drop(said.pop())), "", "its worker was killed");
+}
+
+fn an_increment_that_is_lost_or_done_twice_is_found() {
+    let lost = changed(|_, found| drop(found.increments.remove(1)));
+    assert!(lost.contains("w0.0.2 of fence 10 is Acknowledged"), "{lost}");
+    assert!(lost.contains("the counter is 3 after 3 puts"), "{lost}");
+    let twice = changed(|_, found| found.increments[1].version = 2);
+    assert!(twice.contains("w0.0.2 was done 2 times"), "{twice}");
+    let over = changed(|_, found| found.counter.as_mut().unwrap().version = 4);
+    assert!(over.contains("the counter is 3 after 4 puts"), "{over}");
+    let refused = Event::Refused { id: "w1.0.3".into(), kind: String::new(), text: String::new() };
+    let there = changed(|said, _| said[5].2 = refused);
+    assert!(there.contains("w1.0.3 of fence 20 is Refused"), "{there}");
+    let invented = changed(|said, _| said.truncate(4));
+    assert!(invented.contains("w1.0.3 was done, and nobody asked for it"), "{invented}");
+}
+
+fn an_increment_of_one_that_is_not_the_holder_is_found() {
+    let after = changed(|said, found| {
+        found.increments[0].mod_revision = Revision(30);
+        found.increments[0].create_revision = Revision(30);
+        said[1].2 = Event::Wrote { id: "w0.0.1".into(), revision: Revision(30) };
+    });
+    assert!(after.contains("was done at 30, after w1.0.3 with"), "{after}");
+    assert!(after.contains("w0.0.1 wrote 1, not 3"), "{after}");
+    let knew = changed(|said, _| {
+        let Event::Writing { held, .. } = &mut said[2].2 else { unreachable!() };
+        *held = false;
+    });
+    assert!(knew.contains("w0.0.2 was done for a worker that knew of its loss"), "{knew}");
+}
+
+fn an_increment_that_comes_before_one_that_was_answered_earlier_is_found() {
+    let late = changed(|said, _| said[0].1 = 290);
+    assert!(late.contains("w0.0.1 was done at 11, asked for after 12"), "{late}");
+}
+
+fn an_increment_that_begins_after_the_next_was_granted_is_found() {
+    let (said, found) = well();
+    let worker = Name { slot: 1, generation: 0 };
+    let next = |from| Claim { worker, hold: Revision(20), weight: 1, from, until: from + 50 };
+    let count = Count::of(&said, &found);
+    assert!(count.after_successors(&[next(210)]).is_empty());
+    assert_eq!(count.after_successors(&[next(199)]).len(), 1);
+}
+
+super::cases![
+    increments_that_are_all_told_rightly_are_well,
+    an_increment_that_is_lost_or_done_twice_is_found,
+    an_increment_of_one_that_is_not_the_holder_is_found,
+    an_increment_that_comes_before_one_that_was_answered_earlier_is_found,
+    an_increment_that_begins_after_the_next_was_granted_is_found,
+];

@@ -17,7 +17,7 @@ use crate::{
     judges::{
         chronicle::Chronicle,
         claims::{self, Aftermath},
-        counting::{Count, Found},
+        counting::Count,
     },
     random::Random,
     recipe::{Evidence, Recipe, Verdict},
@@ -93,7 +93,7 @@ impl Recipe for CountsUnderAMutex {
 
     async fn judge(evidence: Evidence<'_>, observer: &Observer) -> Result<Verdict> {
         let chronicle = Chronicle::<counting::Event>::read(evidence.journals);
-        let found = Found::read(evidence.client).await?;
+        let found = counting::found(evidence).await?;
         let count = Count::of(&chronicle.own, &found);
         let mut complaints = chronicle.complaints.clone();
         complaints.extend(count.complaints.iter().cloned());
