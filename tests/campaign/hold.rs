@@ -1,6 +1,6 @@
 //! What a worker says of what it holds by a lease: a lock, a leadership, permits, an item.
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tenure::{Fence, Held, Release, Result, Revision};
@@ -72,7 +72,7 @@ pub(crate) fn belief(hold: Revision, held: &Held) -> (u64, bool) {
 pub(crate) async fn while_held<T>(hold: Revision, held: &Held, work: impl Future<Output = T>) -> T {
     tokio::select! {
         biased;
-        done = pin!(work) => done,
+        done = work => done,
         never = beliefs(hold, held) => match never {},
     }
 }
