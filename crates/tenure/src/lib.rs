@@ -110,8 +110,9 @@ pub use self::{
         Order, Put, PutResponse, PutValue, Reply, SortBy, Txn, TxnResponse, Via,
     },
     recipes::{
-        Acquire, Acquiring, ClaimState, Contender, Held, Holder, MultiGuard, MultiMutex, Mutex,
-        MutexGuard, ReadGuard, Release, RwLock, WriteGuard,
+        Acquire, Acquiring, ClaimState, Contender, Election, Held, Holder, Leader, Leadership,
+        MultiGuard, MultiMutex, Mutex, MutexGuard, Observer, PermitClaim, Permits, ReadGuard,
+        Release, RwLock, Semaphore, TransferError, WriteGuard,
     },
     session::{Session, SessionConfig},
     transport::{Connector, Io, Tcp},

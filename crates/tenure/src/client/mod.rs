@@ -28,7 +28,7 @@ use self::{
 };
 pub(crate) use self::{
     lease::LeaseCell,
-    wait_queue::{Ahead, Before, Own, Queue, Queues, Waiter, listing, room_of},
+    wait_queue::{Ahead, Before, Own, Queue, Queues, Waiter, listing, room_key, room_of},
 };
 pub use self::{
     lease::{

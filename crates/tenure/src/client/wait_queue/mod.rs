@@ -30,7 +30,7 @@ use crate::error::Error;
 const WHAT: &str = "place in a queue";
 
 /// Where a semaphore's number of permits is written.
-fn room_key(prefix: &Bytes) -> Bytes {
+pub(crate) fn room_key(prefix: &Bytes) -> Bytes {
     [prefix, &b"limit"[..]].concat().into()
 }
 

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures::{
     Stream,
-    future::{self, Either},
+    future::{self, BoxFuture, Either},
 };
 use tenure_core::EtcdError;
 use tokio::sync::oneshot;
@@ -38,17 +38,28 @@ pub(crate) struct Request {
     value: Option<Bytes>,
     patience: Patience,
     timeout: Option<Duration>,
+    /// What must be done before.
+    first: Option<First>,
 }
 
 impl Request {
     pub(crate) fn new(what: &'static str, session: &Session, stands: Vec<Stand>) -> Self {
         let (session, patience) = (session.clone(), Patience::Wait);
-        Self { what, session, stands, value: None, patience, timeout: None }
+        Self { what, session, stands, value: None, patience, timeout: None, first: None }
     }
 
     /// What the keys say, in place of who we are.
     pub(crate) fn value(mut self, value: Bytes) -> Self {
         self.value = Some(value);
+        self
+    }
+
+    /// What must be done before.
+    pub(crate) fn first<F>(mut self, first: impl FnOnce() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.first = Some(Box::new(|| Box::pin(first())));
         self
     }
 
@@ -59,6 +70,7 @@ impl Request {
     }
 }
 
+type First = Box<dyn FnOnce() -> BoxFuture<'static, Result<()>> + Send + Sync>;
 type Reply = oneshot::Sender<Result<Option<Held>>>;
 
 /// Asks for something; see [`Mutex::acquire`](crate::Mutex::acquire). Begins when it is awaited.
@@ -192,7 +204,8 @@ enum GivenUp {
 impl Request {
     /// Runs where the client runs, so that whoever asked may be dropped at any moment, or be
     /// blocked.
-    async fn run(self: Box<Self>, progress: Arc<Progress>, mut reply: Reply) {
+    async fn run(mut self: Box<Self>, progress: Arc<Progress>, mut reply: Reply) {
+        let first = self.first.take();
         let limit = self.limit(&progress);
         let mut limit = pin!(limit);
         let life = {
@@ -217,6 +230,9 @@ impl Request {
         let (claim, inherited) = self.claim(&life, &progress);
         let outcome = {
             let granted = pin!(async {
+                if let Some(first) = first {
+                    first().await?;
+                }
                 if self.stands.len() > 1 {
                     self.disown_inherited(&life).await?;
                 }

@@ -77,7 +77,7 @@ impl Claim {
 
     /// The keys are not there any more, by our doing or by somebody else's. It is `clean` if no
     /// copy of any transaction about them can be under way.
-    fn left(&self, by_us: bool, clean: bool) -> Release {
+    pub(super) fn left(&self, by_us: bool, clean: bool) -> Release {
         let first = !self.gone.swap(true, Ordering::AcqRel);
         if let Some(nonce) = self.nonce.filter(|_| first && clean) {
             self.life.free_nonce(nonce);
@@ -121,7 +121,11 @@ impl Claim {
         }
     }
 
-    async fn persist_leaving(&self, txn: &Txn, repeated: &AtomicBool) -> Result<TxnResponse> {
+    pub(super) async fn persist_leaving(
+        &self,
+        txn: &Txn,
+        repeated: &AtomicBool,
+    ) -> Result<TxnResponse> {
         let mut last = false;
         let go_on = |_: &Error| {
             // After the loss one more time: the lease is as good as gone.

@@ -11,6 +11,7 @@ mod progress;
 mod rewrite;
 mod stage;
 mod stand;
+mod transfer;
 
 use std::{
     pin::pin,
@@ -164,6 +165,15 @@ impl Claim {
         self.fence_of(&self.places[0].key)
     }
 
+    /// How many permits of a semaphore it is on.
+    pub(crate) fn permits(&self) -> u32 {
+        let needs = |place: &Place| match place.rule {
+            Rule::Room { needs, .. } => needs,
+            _ => 0,
+        };
+        self.places.iter().map(needs).sum()
+    }
+
     /// The keys that are held or asked for.
     fn kept(&self) -> impl Iterator<Item = &Place> + Clone + '_ {
         self.places.iter().filter(|place| !place.given_up.load(Ordering::Acquire))
@@ -256,7 +266,9 @@ impl Waiter for Claim {
     }
 
     fn deleted(&self, _: &Bytes) {
-        self.ask_why();
+        if !self.writing.is_deleted_by_us() {
+            self.ask_why();
+        }
     }
 
     fn rewritten(&self, _: &Bytes, revision: Revision) {

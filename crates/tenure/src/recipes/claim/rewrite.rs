@@ -24,6 +24,37 @@ pub(super) struct Writing {
     under_way: AtomicBool,
     /// The latest put that the watch told of.
     seen: AtomicI64,
+    /// The keys may be deleted by us at this moment.
+    leaving: AtomicBool,
+    /// They were deleted at such a moment, by whomever.
+    deleted: AtomicBool,
+}
+
+impl Writing {
+    /// From now on a deletion is taken for ours, until what is returned is dropped.
+    pub(super) fn leaving(&self) -> impl Drop + '_ {
+        self.leaving.store(true, Ordering::SeqCst);
+        Leaving(self)
+    }
+
+    /// The watch tells of a deletion: whether it may be ours.
+    pub(super) fn is_deleted_by_us(&self) -> bool {
+        let by_us = self.leaving.load(Ordering::SeqCst);
+        self.deleted.fetch_or(by_us, Ordering::SeqCst);
+        by_us
+    }
+
+    pub(super) fn was_deleted(&self) -> bool {
+        self.deleted.load(Ordering::SeqCst)
+    }
+}
+
+struct Leaving<'a>(&'a Writing);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.leaving.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Claim {
