@@ -110,9 +110,10 @@ pub use self::{
         Order, Put, PutResponse, PutValue, Reply, SortBy, Txn, TxnResponse, Via,
     },
     recipes::{
-        Acquire, Acquiring, ClaimState, Contender, Election, Held, Holder, Leader, Leadership,
-        MultiGuard, MultiMutex, Mutex, MutexGuard, Observer, PermitClaim, Permits, ReadGuard,
-        Release, RwLock, Semaphore, TransferError, WriteGuard,
+        Acquire, Acquiring, ClaimState, Contender, Election, Health, Held, Holder, Lead, LeadState,
+        Leader, Leadership, Leading, MultiGuard, MultiMutex, Mutex, MutexGuard, Observer,
+        PermitClaim, Permits, ReadGuard, Reign, Release, RwLock, Semaphore, TransferError,
+        WriteGuard,
     },
     session::{Session, SessionConfig},
     transport::{Connector, Io, Tcp},

@@ -16,7 +16,10 @@ use actix::Addr;
 use crate::Client;
 pub use crate::{
     client::kv::{Execute, KvActor},
-    recipes::{AcquireLock, LockEvent, MutexActor, ReleaseLock, SubscribeLock, TryAcquireLock},
+    recipes::{
+        AcquireLock, LeaderBound, LockEvent, MutexActor, ReleaseLock, RunningActor, StepDown,
+        SubscribeLock, TryAcquireLock,
+    },
     session::{
         CloseSession, OpenSession, OrphanSession, SessionActor, SessionEvent, SubscribeSession,
     },

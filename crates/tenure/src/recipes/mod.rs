@@ -10,7 +10,10 @@ mod semaphore;
 
 pub use self::{
     claim::{Acquire, Acquiring, ClaimState, Held, Release},
-    election::{Election, Leader, Leadership, Observer, TransferError},
+    election::{
+        Election, Health, Lead, LeadState, Leader, LeaderBound, Leadership, Leading, Observer,
+        Reign, RunningActor, StepDown, TransferError,
+    },
     holder::{Contender, Holder},
     mutex::{
         AcquireLock, LockEvent, MultiGuard, MultiMutex, Mutex, MutexActor, MutexGuard, ReleaseLock,

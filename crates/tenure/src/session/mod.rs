@@ -139,6 +139,15 @@ impl Session {
         }
     }
 
+    /// Whether it lives, or will again.
+    pub(crate) fn goes_on(&self) -> bool {
+        match self.life().loss(self.client.now()) {
+            None => true,
+            Some(LossReason::Closed | LossReason::Orphaned) => false,
+            Some(_) => self.reenters,
+        }
+    }
+
     /// Gives back what nobody holds any more, in the background: again and again until it is
     /// done, or gone with the lease.
     pub(crate) fn give_back(&self, life: &Arc<Life>, holding: Arc<dyn Holding>) {

@@ -22,7 +22,7 @@ pub enum Release {
 
 impl Claim {
     /// Gives a claim back that is held.
-    pub(super) async fn release(&self) -> Result<Release> {
+    pub(crate) async fn release(&self) -> Result<Release> {
         match self.loss() {
             None => self.leave().await,
             Some(reason) => {

@@ -75,6 +75,10 @@ impl Leadership {
         self.held.release().await
     }
 
+    pub(super) async fn give_up(&self) -> Result<Release> {
+        self.held.claim().release().await
+    }
+
     /// Resigns in favour of the candidate who is next in line, but only if that one is still
     /// there at this very moment: nobody else can come in between, and no gap is left by a
     /// candidate that is gone.

@@ -1,17 +1,25 @@
 //! One leader at a time, who says something of itself.
 
+mod bound;
+mod lead;
 mod leadership;
+mod leading;
 mod observer;
+mod reign;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::Stream;
 use tenure_core::Key;
 
 pub use self::{
+    bound::{LeaderBound, RunningActor, StepDown},
+    lead::Lead,
     leadership::{Leadership, TransferError},
+    leading::{Health, LeadState, Leading},
     observer::{Leader, Observer},
+    reign::Reign,
 };
 use super::{
     Contender,
@@ -111,6 +119,46 @@ impl Election {
         let value = value.into_value()?;
         let stand = Stand::in_line(self.queue.clone()?);
         Ok(Request::new(WHAT, &self.session, vec![stand]).value(value))
+    }
+
+    /// Runs `work` whenever this process leads, and at no other time.
+    ///
+    /// The work begins when the election is won. It is to end when
+    /// [`Reign::stopping`] says so: because [`Leading::stop`] was called, or because renewals are
+    /// overdue and the leadership may soon be lost. It has a while to ([`Lead::stop_within`]);
+    /// then it is aborted. Only then does `is_leader` turn false, and only then is the leadership
+    /// resigned, so that the next leader's work does not begin before this one has ended. When the
+    /// leadership is lost without a warning (its key was deleted), the work is aborted at once.
+    ///
+    /// Work that returns or panics steps down, and so does work that does not end when told to:
+    /// then the process stands again, after a pause that grows while its terms are short, and not
+    /// before the old work is gone: never do two run in one process.
+    ///
+    /// ```no_run
+    /// use tenure::{Election, Session};
+    ///
+    /// # async fn example(session: Session) -> tenure::Result<()> {
+    /// let election = Election::new(&session, "scheduler");
+    /// let leading = election
+    ///     .lead(|reign| async move {
+    ///         while !reign.is_stopping() {
+    ///             // One step of the work, with `reign.kv()` for what it writes.
+    ///         }
+    ///     })
+    ///     .value("10.0.0.7:8080")
+    ///     .start()?;
+    /// // When the process ends: the work first, the leadership then, the session last.
+    /// leading.stop().await?;
+    /// session.close().await
+    /// # }
+    /// ```
+    pub fn lead<F, W>(&self, work: F) -> Lead<F>
+    where
+        F: FnMut(Arc<Reign>) -> W + Send + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let budget = Duration::from_secs(5);
+        Lead { election: self.clone(), value: Ok(Bytes::new()), work, budget, once: false }
     }
 
     /// Who leads now, if anybody does.
