@@ -1,12 +1,15 @@
-//! The `tenure` command: runs a command under a lock in etcd, tells who holds it, reads and writes
-//! keys, and is a server for all that.
+//! The `tenure` command: runs a command under a lock in etcd or while leading, tells who holds what,
+//! reads and writes keys, and is a server for all that.
 
 mod bytes_text;
 mod connect;
 mod console;
 mod duration;
+mod elect;
+mod exec;
 mod exit;
 mod group;
+mod hold;
 mod inspect;
 mod kv;
 mod lock;
@@ -26,7 +29,7 @@ use crate::exit::Failure;
 /// How long the last words may take to get out.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Locks in etcd for commands and scripts; and a look at what is there.
+/// Locks and elections in etcd for commands and scripts; and a look at what is there.
 #[derive(Parser)]
 #[command(version, after_help = exit::HELP, disable_help_subcommand = true)]
 struct Cli {
@@ -45,6 +48,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Lock(lock::Lock),
+    Elect(elect::Elect),
+    Exec(exec::Exec),
     Inspect(inspect::Inspect),
     Get(kv::Get),
     Put(kv::Put),
@@ -77,6 +82,8 @@ fn run(cli: Cli) -> Result<u8, Failure> {
         }
         match cli.verb {
             Verb::Lock(lock) => lock.run(connection).await,
+            Verb::Elect(elect) => elect.run(connection).await,
+            Verb::Exec(exec) => exec.run(connection).await,
             Verb::Inspect(inspect) => inspect.run(connection).await,
             Verb::Get(get) => get.run(connection).await,
             Verb::Put(put) => put.run(connection).await,

@@ -96,9 +96,7 @@ impl Serve {
         if !flags.without_effect.is_empty() {
             say(format!("without effect here: {}", flags.without_effect.join(", ")));
         }
-        let listened = Signals::listen();
-        let mut signals = listened
-            .map_err(|error| Failure::new(exit::OTHER, format!("cannot mind signals: {error}")))?;
+        let mut signals = Signals::listen()?;
         let builder = match flags.listens {
             true => flags.builder,
             false => flags.builder.listen(LISTEN),

@@ -6,6 +6,8 @@ use futures::future::poll_fn;
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind, signal};
 
+use crate::exit::{self, Failure};
+
 const ASK_TO_END: [Signal; 4] = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
 
 /// SIGINT, SIGTERM, SIGHUP and SIGQUIT, from when this is made.
@@ -14,14 +16,17 @@ pub(crate) struct Signals(Vec<(Signal, unix::Signal)>);
 impl Signals {
     /// Those that whoever started us has ignored (`nohup`, a shell's `&`) stay ignored: here, and
     /// by what we start.
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub(crate) fn listen() -> Result<Self, Failure> {
         let ignored = ignored();
         let heeded = ASK_TO_END.into_iter().filter(|signal| ignored & bit(*signal) == 0);
         let streams = heeded.map(|heeded| {
             let stream = signal(SignalKind::from_raw(heeded.as_raw()))?;
             Ok((heeded, stream))
         });
-        Ok(Self(streams.collect::<io::Result<_>>()?))
+        let streams = streams.collect::<io::Result<_>>().map_err(|error| {
+            Failure::new(exit::OTHER, format!("cannot listen to signals: {error}"))
+        })?;
+        Ok(Self(streams))
     }
 
     /// The next one. Cancel safe.

@@ -1,9 +1,9 @@
-//! A command that runs for as long as a lock is held, and not longer.
+//! A command that runs for as long as something is held, and not longer.
 
 use std::{io, process::ExitStatus, time::Duration};
 
 use rustix::process::Signal;
-use tenure::{ClaimState, Clock, Moment, MutexGuard};
+use tenure::{ClaimState, Clock, Held, Moment};
 
 use crate::{console::say, group::Group, signals::Signals, terminal::Terminal};
 
@@ -47,8 +47,9 @@ fn step(now: Moment, deadline: Moment, grace: Duration, asked_at: Option<Moment>
 
 /// What is watched over.
 pub(crate) struct Supervision<'a> {
-    pub(crate) lock: String,
-    pub(crate) guard: &'a MutexGuard,
+    /// What it is called for a person: `lock "jobs"`.
+    pub(crate) what: String,
+    pub(crate) guard: &'a Held,
     pub(crate) clock: &'a Clock,
     pub(crate) grace: Duration,
     pub(crate) terminal: Option<Terminal>,
@@ -95,7 +96,7 @@ impl Supervision<'_> {
             && ending.why != Some(Stopped::Lost)
         {
             ending.why = Some(Stopped::Lost);
-            say(format!("the lock {} was lost while the command ran: {reason}", self.lock));
+            say(format!("the {} was lost while the command ran: {reason}", self.what));
         }
         Ok((group.reap()?, ending.why))
     }
@@ -110,9 +111,9 @@ impl Supervision<'_> {
                 ending.why = Some(Stopped::InDanger);
                 let left = self.guard.deadline().since(now);
                 say(format!(
-                    "etcd does not answer: the lock {} is lost in {left:.1?} if that lasts; the \
-                     command is told to end (SIGTERM)",
-                    self.lock
+                    "etcd does not answer: the {} is lost in {left:.1?} if that lasts; the command \
+                     is told to end (SIGTERM)",
+                    self.what
                 ));
                 now
             }
@@ -139,13 +140,13 @@ impl Supervision<'_> {
             Ok(()) => "killed (SIGKILL)".to_owned(),
             Err(error) => format!("NOT all killed: {error}"),
         };
-        let lock = &self.lock;
+        let what = &self.what;
         say(match (self.guard.state(), ending.why) {
             (ClaimState::Lost { reason }, _) => {
                 ending.why = Some(Stopped::Lost);
-                format!("the lock {lock} is lost: {reason}; the command was {how}")
+                format!("the {what} is lost: {reason}; the command was {how}")
             }
-            (_, Some(_)) => format!("the command was {how} before the lock {lock} could be lost"),
+            (_, Some(_)) => format!("the command was {how} before the {what} could be lost"),
             (_, None) => format!("what the command left behind was {how}"),
         });
     }
@@ -156,7 +157,7 @@ impl Supervision<'_> {
         match stop {
             Some(Signal::TSTP) if terminal.is_lent() => {
                 group.signal(Signal::CONT)?;
-                say("the command goes on: it cannot be suspended while it holds the lock");
+                say("the command goes on: it cannot be suspended while what it runs under is held");
             }
             Some(Signal::TTIN | Signal::TTOU) if !terminal.lend(group.id()) => {
                 say("the command is stopped: it wants the terminal, which is not ours now");

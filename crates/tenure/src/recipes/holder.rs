@@ -56,8 +56,10 @@ pub struct Contender {
     pub lease: Option<LeaseId>,
     /// When it asked: earlier ones are first.
     pub create_revision: Revision,
-    /// What it says of itself, if it is one of ours.
+    /// What it says of itself, if it is one of ours that has nothing else to say.
     pub holder: Option<Holder>,
+    /// The value of its key: a candidate's, for one.
+    pub value: Bytes,
 }
 
 impl Contender {
@@ -67,6 +69,7 @@ impl Contender {
             lease: kv.lease.or_else(|| lease_of(&kv.key, prefix)),
             create_revision: kv.create_revision,
             holder: serde_json::from_slice(&kv.value).ok(),
+            value: kv.value.clone(),
         }
     }
 }
