@@ -108,6 +108,15 @@ impl Window {
         Self { from, till: from + time }
     }
 
+    /// Whether what happens now is measured.
+    pub fn is_open(self) -> bool {
+        (self.from..self.till).contains(&Instant::now())
+    }
+
+    pub fn is_over(self) -> bool {
+        Instant::now() >= self.till
+    }
+
     pub async fn begins(self) {
         tokio::time::sleep_until(self.from.into()).await;
     }

@@ -11,6 +11,8 @@
 //! | `handover-busy` | the same, while two others write | the same |
 //! | `handover-worn` | the same, after four times as long | the same |
 //! | `handover-processes` | processes with one lock | the same |
+//! | `election` `succession` | candidates; of the latter, while two others write | `tenure` `etcd-client` |
+//! | `semaphore-wakes` | clients that wait for one permit | `tenure` |
 //! | `fanout` | watches of one key | `tenure` `etcd-client` `etcd-client-shared` `tonic` |
 //! | `idle` | watches that nothing happens to | `tenure` `etcd-client` |
 //! | `leases` | leases kept alive | `tenure` `etcd-client` |
@@ -20,6 +22,7 @@
 //! | `server-memory` `server-memory-apart` | watches, beside `--count` keys | the same |
 
 mod bare_lock;
+mod elections;
 mod fanout;
 mod idle;
 mod kv;
@@ -33,6 +36,7 @@ mod renewals;
 mod server;
 mod serving;
 mod summary;
+mod wakes;
 
 use std::time::Duration;
 
@@ -66,6 +70,8 @@ fn main() -> anyhow::Result<()> {
             peers::block_on(&order, locks::run(&order))
         }
         "handover-processes" => peers::block_on(&order, processes::contend_all(&order)),
+        "election" | "succession" => peers::block_on(&order, elections::run(&order)),
+        "semaphore-wakes" => peers::block_on(&order, wakes::semaphore(&order)),
         "fanout" => peers::block_on(&order, fanout::run(&order)),
         "idle" => peers::block_on(&order, idle::run(&order)),
         "leases" => peers::block_on(&order, leases::run(&order)),

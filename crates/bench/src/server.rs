@@ -44,6 +44,11 @@ impl Counters {
         self.sum("grpc_server_msg_received_total", &[&format!(r#"grpc_method="{method}""#)])
     }
 
+    /// Events that watches were told of, each watch by itself.
+    pub fn events(&self) -> f64 {
+        self.sum("etcd_debugging_mvcc_events_total", &[])
+    }
+
     /// How many streams of this method were opened.
     pub fn streams(&self, method: &str) -> f64 {
         self.sum("grpc_server_started_total", &[&format!(r#"grpc_method="{method}""#)])

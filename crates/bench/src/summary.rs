@@ -23,7 +23,7 @@ const GO: [(&str, u64, f64); 9] = [
 const BASES: [&str; 2] = ["etcd-client", "etcd"];
 
 /// What may be in a line, and over which column it comes.
-const COLUMNS: [(&str, &str); 18] = [
+const COLUMNS: [(&str, &str); 19] = [
     ("ops_s", "ops/s"),
     ("p50_us", "p50 us"),
     ("p99_us", "p99 us"),
@@ -37,6 +37,7 @@ const COLUMNS: [(&str, &str); 18] = [
     ("keys_mib", "of keys"),
     ("watches_mib", "of watches"),
     ("watch_msgs_op", "watch msgs/op"),
+    ("wakes_op", "wakes/op"),
     ("writes_s", "others' puts/s"),
     ("kib_each", "KiB each"),
     ("streams", "streams"),
