@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::future::IntoFuture;
+
 use support::*;
 use tenure::{Client, Contender, Observer, Session};
 use tenure_testkit::{EtcdBinary, eventually, on_each_etcd};
@@ -95,7 +97,7 @@ async fn a_command_is_started_again_when_its_process_leads_again() {
         assert_eq!(running.line().await, "begins");
         let leader = Observer::new(&client, "boss").leader().await.unwrap().unwrap();
         client.delete(leader.key).await.unwrap();
-        assert!(running.complaint().await.contains("is lost: somebody deleted the key"));
+        while !running.complaint().await.contains("somebody deleted the key") {}
         assert_eq!(running.line().await, "begins");
         drop(running.stdin.take());
         assert_eq!(running.end().await.0, 0);
@@ -143,6 +145,60 @@ async fn a_candidate_that_is_told_to_end_leaves_nothing() {
         leads.resign().await.unwrap();
         session.close().await.unwrap();
         nothing_is_left(&client).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn inspect_shows_every_kind() {
+    on_each_etcd(async |etcd| {
+        let (cluster, client) = start(&etcd).await;
+        let endpoint = &cluster.endpoints()[0];
+        let session = Session::open(&client).await.unwrap();
+        let leads = tenure::Election::new(&session, "it").campaign("ann").await.unwrap();
+        let lock = tenure::RwLock::new(&session, "it");
+        let reads = lock.read().await.unwrap();
+        let semaphore = tenure::Semaphore::new(&session, "it", 3);
+        let permits = semaphore.acquire(2).await.unwrap();
+        let waiting = tokio::spawn(lock.write().into_future());
+        eventually(SOON, "a writer waits", async || lock.holders().await.unwrap().len() == 3).await;
+
+        let inspect = async |kind: &str, json: bool| {
+            let words =
+                ["inspect", "--kind", kind, "it"].into_iter().chain(json.then_some("--json"));
+            let (code, text, stderr) = run(tenure(endpoint, words)).await;
+            assert_eq!(code, 0, "{stderr}");
+            text
+        };
+        let json = async |kind| {
+            serde_json::from_str::<serde_json::Value>(&inspect(kind, true).await).unwrap()
+        };
+        let elections = json("election").await;
+        assert_eq!(elections["leader"]["value"], "ann");
+        assert_eq!(elections["leader"]["create_revision"], leads.term().0);
+        assert_eq!(elections["candidates"], serde_json::json!([]));
+        let text = inspect("election", false).await;
+        assert!(text.lines().nth(1).unwrap().starts_with("leads  ann"), "{text}");
+
+        let locks = json("rwlock").await;
+        assert_eq!(locks["holders"][0]["mode"], "read");
+        assert_eq!(locks["waiters"][0]["mode"], "write");
+        assert_eq!(locks["waiters"].as_array().unwrap().len(), 1);
+        let text = inspect("rwlock", false).await;
+        assert!(text.contains("holds (read)") && text.contains("waits 1 (write)"), "{text}");
+
+        let semaphores = json("semaphore").await;
+        assert_eq!(semaphores["holders"][0]["permits"], 2);
+        let text = inspect("semaphore", false).await;
+        assert!(text.contains("holds (2)"), "{text}");
+
+        reads.release().await.unwrap();
+        waiting.await.unwrap().unwrap().release().await.unwrap();
+        permits.release().await.unwrap();
+        leads.resign().await.unwrap();
+        let text = inspect("rwlock", false).await;
+        assert_eq!(text, "nobody holds the lock \"it\"\n");
+        session.close().await.unwrap();
     })
     .await;
 }
