@@ -110,8 +110,8 @@ pub use self::{
         Order, Put, PutResponse, PutValue, Reply, SortBy, Txn, TxnResponse, Via,
     },
     recipes::{
-        Acquire, Acquiring, ClaimState, Contender, Held, Holder, MultiGuard, MultiMutex, Mutex,
-        MutexGuard, Release,
+        Acquire, Acquiring, AtomicCounter, ClaimState, Contender, Counted, Held, Holder, IdBlocks,
+        Isolation, MultiGuard, MultiMutex, Mutex, MutexGuard, Release, Sequence, Stm, View,
     },
     session::{Session, SessionConfig},
     transport::{Connector, Io, Tcp},

@@ -16,7 +16,10 @@ use actix::Addr;
 use crate::Client;
 pub use crate::{
     client::kv::{Execute, KvActor},
-    recipes::{AcquireLock, LockEvent, MutexActor, ReleaseLock, SubscribeLock, TryAcquireLock},
+    recipes::{
+        AcquireLock, AddCount, CounterActor, GetCount, LockEvent, MutexActor, ReleaseLock,
+        SetCount, StmActor, SubscribeLock, Transact, TryAcquireLock,
+    },
     session::{
         CloseSession, OpenSession, OrphanSession, SessionActor, SessionEvent, SubscribeSession,
     },
