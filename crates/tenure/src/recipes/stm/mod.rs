@@ -139,9 +139,22 @@ impl Stm {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up: either nothing is written, or, if the commit was under way,
+    /// Nothing is done before the future is polled. Dropping it gives up: either nothing is written, or, if the commit was under way,
     /// everything may be.
-    pub async fn run<T, E, F, Fut>(&self, mut work: F) -> Result<T, E>
+    pub fn run<T, E, F, Fut>(
+        &self,
+        work: F,
+    ) -> impl Future<Output = Result<T, E>> + use<T, E, F, Fut>
+    where
+        F: FnMut(View) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<Error>,
+    {
+        let stm = self.clone();
+        async move { stm.repeat(work).await }
+    }
+
+    async fn repeat<T, E, F, Fut>(&self, mut work: F) -> Result<T, E>
     where
         F: FnMut(View) -> Fut,
         Fut: Future<Output = Result<T, E>>,
