@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::{FutureExt, future::join_all};
-use tenure::{AtomicCounter, Client, Error, Json, Result, Stm, View};
+use tenure::{AtomicCounter, Client, Error, Json, Put, Result, Stm, View};
 use tenure_testkit::{Server, TestServer, on_each_server, virtual_time};
 use tokio::{
     sync::Notify,
@@ -19,7 +19,7 @@ use tokio::{
 
 #[path = "support/start.rs"]
 mod start;
-use start::{SOON, start};
+use start::{MINUTE, SOON, start};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -219,32 +219,6 @@ fn whoever_is_dropped_gives_its_turn_back() {
     });
 }
 
-/// Gives up the turn, the commit, or whatever it is in the middle of.
-#[test]
-fn dropped_at_any_moment_a_transaction_is_whole_or_nothing() {
-    virtual_time(async |server| {
-        let client = server.client().await.unwrap();
-        for step in 0..60 {
-            let stm = Stm::new(&client);
-            let slow = stm.run(async |view| {
-                let (a, b) = (number(&view, "a").await?, number(&view, "b").await?);
-                view.put("a", Json(a + 1))?;
-                view.put("b", Json(b + 1))
-            });
-            let _ = timeout(Duration::from_micros(50 * step), slow).await;
-            let read = Stm::new(&client).run(async |view| {
-                let (a, b) = (number(&view, "a").await?, number(&view, "b").await?);
-                Ok::<_, Error>((a, b))
-            });
-            let (a, b) = read.await.unwrap();
-            assert_eq!(a, b, "at step {step}");
-        }
-        let begun = Instant::now();
-        crowd(&client, 4, 5, &["a", "b"]).await;
-        assert!(begun.elapsed() < SECOND, "after {:?}", begun.elapsed());
-    });
-}
-
 #[tokio::test]
 async fn what_was_handed_on_is_no_ground_for_a_refusal() {
     on_each_server(async |server: Server| {
@@ -270,6 +244,39 @@ async fn what_was_handed_on_is_no_ground_for_a_refusal() {
         other.add(1).await.unwrap();
         let seen = Stm::new(&client).run(async |view| number(&view, "stock").await).await;
         assert_eq!(seen.unwrap(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_handed_on_is_what_is_in_the_store() {
+    on_each_server(async |server: Server| {
+        let (server, client) = start(&server).await;
+        let stm = Stm::new(&client).contended("count");
+        let lease = client.lease_grant(MINUTE).await.unwrap().id;
+        let writes = [
+            Some(Put::new("count", "1").lease(lease)),
+            Some(Put::new("count", "2").keep_lease()),
+            Some(Put::new("count", "3")),
+            None,
+            Some(Put::new("count", "4")),
+        ];
+        for write in writes {
+            let written = stm.run(async |view| {
+                view.get("count").await?;
+                write.clone().map_or_else(|| view.delete("count"), |put| view.write(put))
+            });
+            written.await.unwrap();
+            let stored = client.get("count").await.unwrap().into_kv();
+            let before = server.kv_calls().await;
+            let seen = stm.run(async |view| {
+                let seen = view.stored("count").await?;
+                view.put("seen", "yes")?;
+                Ok::<_, Error>(seen)
+            });
+            assert_eq!(seen.await.unwrap(), stored);
+            assert_eq!(server.kv_calls().await, before + 1, "it was not read");
+        }
     })
     .await;
 }

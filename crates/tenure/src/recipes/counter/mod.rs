@@ -4,7 +4,7 @@ mod actor;
 mod id_blocks;
 mod sequence;
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use bytes::Bytes;
 use tenure_core::{
@@ -18,7 +18,7 @@ pub use self::{
     sequence::Sequence,
 };
 use crate::{
-    client::{Client, Lane},
+    client::Client,
     error::{Error, ErrorKind, Result},
     recipes::stm::Stm,
 };
@@ -55,14 +55,7 @@ const WHAT: &str = "counter";
 pub struct AtomicCounter {
     stm: Stm,
     client: Client,
-    place: Result<Place>,
-}
-
-#[derive(Clone)]
-struct Place {
-    key: Bytes,
-    /// Kept, so that the next change begins with what the last one left.
-    _lane: Arc<Lane>,
+    key: Result<Bytes>,
 }
 
 /// What a counter was before a change, and after.
@@ -78,7 +71,7 @@ impl AtomicCounter {
     /// The counter of this name, at `tenure/counter/<name>`. A bad name (empty, or with a NUL) is
     /// told by each call.
     pub fn new(client: &Client, name: impl AsRef<str>) -> Self {
-        Self::on(client, key("counter", name.as_ref()))
+        Self::on(client, named(WHAT, name.as_ref()))
     }
 
     /// The counter at this key.
@@ -92,8 +85,12 @@ impl AtomicCounter {
     }
 
     fn on(client: &Client, key: Result<Bytes>) -> Self {
-        let place = key.map(|key| Place { _lane: client.lanes().of(client, &key), key });
-        Self { stm: Stm::new(client), client: client.clone(), place }
+        let stm = Stm::new(client);
+        let stm = match &key {
+            Ok(key) => stm.contended(key),
+            Err(_) => stm,
+        };
+        Self { stm, client: client.clone(), key }
     }
 
     /// The number; 0 if it was never written.
@@ -103,7 +100,7 @@ impl AtomicCounter {
     /// `InvalidInput` for a bad name, `Protocol` if the key holds no number, else those of
     /// [`Client::get`].
     pub async fn get(&self) -> Result<i64> {
-        let read = self.client.get(self.key()?).await?;
+        let read = self.client.get(self.key.clone()?).await?;
         number(read.into_kv().map(|kv| kv.value))
     }
 
@@ -133,13 +130,13 @@ impl AtomicCounter {
     ///
     /// `InvalidInput` for a bad name, else those of [`Client::put`].
     pub async fn set(&self, number: i64) -> Result<()> {
-        self.client.put(self.key()?, number.to_string()).await?;
+        self.client.put(self.key.clone()?, number.to_string()).await?;
         Ok(())
     }
 
     /// Makes it what `next` says, if it says anything.
     async fn change(&self, next: impl Fn(i64) -> Result<Option<i64>>) -> Result<Option<Counted>> {
-        let (key, next) = (self.key()?, &next);
+        let (key, next) = (self.key.clone()?, &next);
         self.stm
             .run(async |view| {
                 let before = number(view.get(&key).await?)?;
@@ -149,22 +146,27 @@ impl AtomicCounter {
             })
             .await
     }
-
-    fn key(&self) -> Result<Bytes> {
-        self.place.clone().map(|place| place.key)
-    }
 }
 
 impl fmt::Debug for AtomicCounter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AtomicCounter").field("key", &self.key()).finish_non_exhaustive()
+        f.debug_struct("AtomicCounter").field("key", &self.key).finish_non_exhaustive()
     }
 }
 
 /// Where the recipe of this kind and name has its key.
-fn key(kind: &'static str, name: &str) -> Result<Bytes> {
+fn named(kind: &'static str, name: &str) -> Result<Bytes> {
     check_name(name).map_err(|rule| Error::invalid(kind, rule))?;
     Ok(format!("tenure/{kind}/{}", escape(name)).into())
+}
+
+/// The key that somebody chose.
+fn raw(kind: &'static str, key: Key) -> Result<Bytes> {
+    let key = key.into_bytes();
+    if key.is_empty() {
+        return Err(Error::invalid(kind, "the key is empty"));
+    }
+    Ok(key)
 }
 
 fn number(value: Option<Bytes>) -> Result<i64> {

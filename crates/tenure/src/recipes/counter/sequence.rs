@@ -3,12 +3,10 @@ use std::fmt;
 use bytes::Bytes;
 use tenure_core::{Key, Revision};
 
-use super::key;
-use crate::{
-    client::Client,
-    error::{Error, Result},
-};
+use super::{named, raw};
+use crate::{client::Client, error::Result};
 
+const WHAT: &str = "sequence";
 /// How often a number is asked for while nobody can say whether one was given.
 const TRIES: u32 = 3;
 
@@ -38,16 +36,13 @@ impl Sequence {
     /// The sequence of this name, at `tenure/sequence/<name>`. A bad name (empty, or with a NUL)
     /// is told by [`next`](Self::next).
     pub fn new(client: &Client, name: impl AsRef<str>) -> Self {
-        Self { client: client.clone(), key: key("sequence", name.as_ref()) }
+        Self { client: client.clone(), key: named(WHAT, name.as_ref()) }
     }
 
     /// The sequence at this key, which is overwritten. Another key changes nothing about the
     /// numbers, only about who may ask for them.
     pub fn at(client: &Client, key: impl Into<Key>) -> Self {
-        let key = key.into().into_bytes();
-        let empty = || Error::invalid("sequence", "the key is empty");
-        let key = if key.is_empty() { Err(empty()) } else { Ok(key) };
-        Self { client: client.clone(), key }
+        Self { client: client.clone(), key: raw(WHAT, key.into()) }
     }
 
     /// A number that is above all that were given before this was called.

@@ -70,7 +70,7 @@ pub(super) struct Attempt {
     ahead: Reads,
     /// That comes from another transaction, so it may have been old when this one began: only a
     /// commit proves that it was not.
-    remembered: bool,
+    pub(super) remembered: bool,
     pub(super) reads: Reads,
     pub(super) writes: BTreeMap<Bytes, Write>,
     pub(super) turns: Turns,

@@ -6,9 +6,8 @@ use std::{
 use bytes::Bytes;
 use tenure_core::{EtcdError, Key, KeyRange, KeyValue, Revision};
 
-use super::{Isolation, attempt::Attempt};
+use super::{Isolation, Stm, attempt::Attempt};
 use crate::{
-    client::Client,
     error::{ErrorKind, Result},
     ops::{Get, GetResponse, IntoValue, OpResponse, Put, Txn, check_range, other_kind},
 };
@@ -21,13 +20,13 @@ const READS: usize = 128;
 ///
 /// Of no use any more once the closure that it was given to is over.
 pub struct View {
-    client: Client,
+    stm: Stm,
     attempt: Arc<Mutex<Attempt>>,
 }
 
 impl View {
-    pub(super) fn new(client: &Client, attempt: &Arc<Mutex<Attempt>>) -> Self {
-        Self { client: client.clone(), attempt: Arc::clone(attempt) }
+    pub(super) fn new(stm: &Stm, attempt: &Arc<Mutex<Attempt>>) -> Self {
+        Self { stm: stm.clone(), attempt: Arc::clone(attempt) }
     }
 
     /// The value of a key; `None` if it is not there.
@@ -145,8 +144,8 @@ impl View {
         if !self.attempt()?.may_queue() {
             return Ok(());
         }
-        let Some(lane) = self.client.lanes().busy(&self.client, key) else { return Ok(()) };
-        let Some(turn) = lane.turn(&self.client).await else { return Ok(()) };
+        let Some(lane) = self.stm.lane(key) else { return Ok(()) };
+        let Some(turn) = lane.turn(&self.stm.client).await else { return Ok(()) };
         let snapshot = turn.snapshot();
         let mut attempt = self.attempt()?;
         attempt.turns.insert(key.clone(), turn);
@@ -188,7 +187,7 @@ impl View {
             let get = Get::new(range.clone()).revision(at);
             if local { get.serializable() } else { get }
         });
-        let answer = self.client.execute(Txn::new().and_then(gets)).await?;
+        let answer = self.stm.client.execute(Txn::new().and_then(gets)).await?;
         let answer = answer.into_txn().ok_or_else(other_kind)?;
         let answers = answer.responses.into_iter().map(OpResponse::into_get);
         let answers = answers.collect::<Option<Vec<_>>>().ok_or_else(other_kind)?;
