@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use futures::future::join_all;
 use tenure::{
-    Client, Error, ErrorKind, Isolation, Json, KeepValue, KeyRange, LeaseId, Mutex, Put, Result,
-    Session, Stm, View,
+    AtomicCounter, Client, Counted, Error, ErrorKind, IdBlocks, Isolation, Json, KeepValue,
+    KeyRange, LeaseId, Mutex, Put, Result, Sequence, Session, Stm, View,
 };
 use tenure_testkit::{Server, TestServer, on_each_server};
 
@@ -627,4 +627,25 @@ async fn readers_never_see_half_of_a_transaction() {
         }
     })
     .await;
+}
+
+#[test]
+fn its_types_may_cross_threads() {
+    fn shared<T: Send + Sync + Unpin + 'static>() {}
+    shared::<(Stm, View, Isolation, AtomicCounter, Counted, IdBlocks, Sequence)>();
+}
+
+/// Never called: that it compiles is the test.
+#[allow(dead_code, reason = "that it compiles is the test")]
+fn a_transaction_may_cross_threads(stm: Stm, counter: AtomicCounter, key: String) {
+    fn send<T: Send + 'static>(_: T) {}
+    send(stm.run(move |view| {
+        let key = key.clone();
+        async move { view.put(key, "1") }
+    }));
+    send(async move {
+        let key = String::from("a");
+        let added = stm.run(async |view| add(&view, &key, 1).await);
+        (added.await, counter.add(1).await)
+    });
 }

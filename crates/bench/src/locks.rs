@@ -108,6 +108,14 @@ impl Window {
         Self { from, till: from + time }
     }
 
+    pub fn is_open(self) -> bool {
+        Instant::now() >= self.from && !self.is_over()
+    }
+
+    pub fn is_over(self) -> bool {
+        Instant::now() >= self.till
+    }
+
     pub async fn begins(self) {
         tokio::time::sleep_until(self.from.into()).await;
     }

@@ -11,6 +11,7 @@
 //! | `handover-busy` | the same, while two others write | the same |
 //! | `handover-worn` | the same, after four times as long | the same |
 //! | `handover-processes` | processes with one lock | the same |
+//! | `increments` | tasks that add to one counter | `tenure` `tenure-counter` `etcd-client` |
 //! | `fanout` | watches of one key | `tenure` `etcd-client` `etcd-client-shared` `tonic` |
 //! | `idle` | watches that nothing happens to | `tenure` `etcd-client` |
 //! | `leases` | leases kept alive | `tenure` `etcd-client` |
@@ -32,6 +33,7 @@ mod processes;
 mod renewals;
 mod server;
 mod serving;
+mod stm;
 mod summary;
 
 use std::time::Duration;
@@ -66,6 +68,7 @@ fn main() -> anyhow::Result<()> {
             peers::block_on(&order, locks::run(&order))
         }
         "handover-processes" => peers::block_on(&order, processes::contend_all(&order)),
+        "increments" => peers::block_on(&order, stm::run(&order)),
         "fanout" => peers::block_on(&order, fanout::run(&order)),
         "idle" => peers::block_on(&order, idle::run(&order)),
         "leases" => peers::block_on(&order, leases::run(&order)),

@@ -33,8 +33,8 @@ impl View {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for an empty key, else those of [`Client::get`]. `Compacted` begins the
-    /// transaction anew, whatever the closure returns then.
+    /// `InvalidInput` for an empty key, else those of [`Client::get`](crate::Client::get); but
+    /// `Compacted` begins the transaction anew, whatever the closure makes of it.
     pub async fn get(&self, key: impl Into<Key>) -> Result<Option<Bytes>> {
         let key = key.into().into_bytes();
         if let Some(value) = self.attempt()?.written(&key) {
