@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// What Go's clientv3 came to on a like machine (two cores, etcd beside it, data on tmpfs): it is
 /// not measured here. By work and `c`: operations a second.
-const GO: [(&str, u64, f64); 9] = [
+const GO: [(&str, u64, f64); 11] = [
     ("handover", 2, 81.0),
     ("handover", 10, 100.0),
     ("handover", 100, 391.0),
@@ -18,6 +18,8 @@ const GO: [(&str, u64, f64); 9] = [
     ("handover-worn", 10, 100.0),
     ("handover-processes", 2, 37.0),
     ("handover-processes", 10, 96.0),
+    ("increments", 4, 699.0),
+    ("increments", 16, 362.0),
 ];
 /// What the others are compared with, where it is there.
 const BASES: [&str; 2] = ["etcd-client", "etcd"];
@@ -89,7 +91,7 @@ pub fn run(lines: impl BufRead) -> anyhow::Result<()> {
         println!(
             "x Go: beside the recipe of Go's clientv3 as it was measured on a like machine, not in \
              this run:\n81 / 100 / 391 hand-overs a second with 2 / 10 / 100 tasks, 37 / 96 with 2 \
-             / 10 processes."
+             / 10 processes;\n699 / 362 increments a second with 4 / 16 tasks."
         );
     }
     Ok(())

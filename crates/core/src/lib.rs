@@ -19,6 +19,7 @@ mod moment;
 pub mod name;
 pub mod retry;
 mod revision;
+pub mod stm;
 pub mod succession;
 pub mod wait_queue;
 pub mod watch;

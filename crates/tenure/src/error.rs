@@ -2,6 +2,7 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
+use bytes::Bytes;
 use tenure_core::{EtcdError, Revision};
 
 /// What every call of this library returns.
@@ -23,6 +24,7 @@ struct Inner {
     etcd: Option<EtcdError>,
     compacted: Option<Revision>,
     loss: Option<LossReason>,
+    conflicting: Vec<Bytes>,
     unsure: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -61,6 +63,9 @@ pub enum ErrorKind {
     /// The session, or the place in a queue, that this rests on is lost;
     /// [`Error::loss_reason`] says why. Nothing was applied.
     Lost,
+    /// Others changed what a transaction rests on, at each of its tries; nothing was applied.
+    /// [`Error::conflicting_keys`] says what.
+    Conflict,
     /// An actor of the client ended unexpectedly. A defect: please report it.
     Internal,
 }
@@ -94,6 +99,9 @@ pub enum LossReason {
     Failed,
 }
 
+/// How many keys a text names.
+const NAMED: usize = 3;
+
 impl fmt::Display for LossReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -121,6 +129,7 @@ impl Error {
             etcd: None,
             compacted: None,
             loss: None,
+            conflicting: Vec::new(),
             unsure: kind == ErrorKind::Indeterminate,
             source: None,
         }))
@@ -163,6 +172,17 @@ impl Error {
     /// What was asked for rests on something that is held no longer.
     pub(crate) fn lost(what: &'static str, reason: LossReason) -> Self {
         Self::new(ErrorKind::Lost, what, reason.to_string()).edit(|inner| inner.loss = Some(reason))
+    }
+
+    /// Others changed these keys, at each of so many tries.
+    pub(crate) fn conflict(what: &'static str, keys: Vec<Bytes>, tries: u32) -> Self {
+        let mut names: Vec<_> = keys.iter().map(|key| key.escape_ascii().to_string()).collect();
+        if names.len() > NAMED {
+            names.truncate(NAMED);
+            names.push(format!("{} more", keys.len() - NAMED));
+        }
+        let message = format!("given up after {tries} tries: others changed {}", names.join(", "));
+        Self::new(ErrorKind::Conflict, what, message).edit(|inner| inner.conflicting = keys)
     }
 
     pub(crate) fn etcd_says(self, error: Option<EtcdError>) -> Self {
@@ -209,6 +229,11 @@ impl Error {
         self.0.loss
     }
 
+    /// The keys that others changed, made or deleted, for [`ErrorKind::Conflict`].
+    pub fn conflicting_keys(&self) -> &[Bytes] {
+        &self.0.conflicting
+    }
+
     /// The endpoint that answered, or did not.
     pub fn endpoint(&self) -> Option<&str> {
         self.0.endpoint.as_deref()
@@ -224,8 +249,10 @@ impl Error {
     /// False where it is not known whether a write was applied: that needs a look first.
     pub fn is_retryable(&self) -> bool {
         !self.0.unsure
-            && (matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Timeout)
-                || self.0.etcd == Some(EtcdError::TooManyRequests))
+            && (matches!(
+                self.0.kind,
+                ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Conflict
+            ) || self.0.etcd == Some(EtcdError::TooManyRequests))
     }
 }
 

@@ -17,8 +17,9 @@ use crate::Client;
 pub use crate::{
     client::kv::{Execute, KvActor},
     recipes::{
-        AcquireLock, LeaderBound, LockEvent, MutexActor, ReleaseLock, RunningActor, StepDown,
-        SubscribeLock, TryAcquireLock,
+        AcquireLock, AddCount, CounterActor, GetCount, LeaderBound, LockEvent, MutexActor,
+        ReleaseLock, RunningActor, SetCount, StepDown, StmActor, SubscribeLock, Transact,
+        TryAcquireLock,
     },
     session::{
         CloseSession, OpenSession, OrphanSession, SessionActor, SessionEvent, SubscribeSession,

@@ -2,6 +2,7 @@
 
 mod conversation;
 pub(crate) mod kv;
+mod lanes;
 mod lease;
 mod wait_queue;
 mod watch;
@@ -27,6 +28,7 @@ use self::{
     watch::{WatchActor, WatchCalls},
 };
 pub(crate) use self::{
+    lanes::{Lane, Lanes, Turn},
     lease::LeaseCell,
     wait_queue::{Ahead, Before, Own, Queue, Queues, Waiter, listing, room_key, room_of},
 };
@@ -106,6 +108,7 @@ struct Core {
     kv: Addr<KvActor>,
     starter: Addr<Starter>,
     queues: Queues,
+    lanes: Lanes,
     ended: Mutex<Option<mpsc::Receiver<()>>>,
 }
 
@@ -192,6 +195,7 @@ impl Client {
                 kv,
                 starter,
                 queues: Queues::default(),
+                lanes: Lanes::default(),
                 ended: Mutex::new(Some(started.ended)),
             }),
         })
@@ -439,6 +443,11 @@ impl Client {
     /// The queues that contenders of this client wait in, whatever layers it has.
     pub(crate) fn queues(&self) -> &Queues {
         &self.core.queues
+    }
+
+    /// The turns that transactions of this client take, whatever layers it has.
+    pub(crate) fn lanes(&self) -> &Lanes {
+        &self.core.lanes
     }
 
     /// Runs work where the client runs, whatever becomes of the caller. It ends with the client.

@@ -1,15 +1,20 @@
 //! What services coordinate with, each on a session.
 
 mod claim;
+mod counter;
 mod election;
 mod holder;
 mod mutex;
 mod name;
 mod rwlock;
 mod semaphore;
+mod stm;
 
 pub use self::{
     claim::{Acquire, Acquiring, ClaimState, Held, Release},
+    counter::{
+        AddCount, AtomicCounter, Counted, CounterActor, GetCount, IdBlocks, Sequence, SetCount,
+    },
     election::{
         Election, Health, Lead, LeadState, Leader, LeaderBound, Leadership, Leading, Observer,
         Reign, RunningActor, StepDown, TransferError,
@@ -21,4 +26,5 @@ pub use self::{
     },
     rwlock::{ReadGuard, RwLock, WriteGuard},
     semaphore::{PermitClaim, Permits, Semaphore},
+    stm::{Isolation, Stm, StmActor, Transact, View},
 };
