@@ -110,8 +110,9 @@ pub use self::{
         Order, Put, PutResponse, PutValue, Reply, SortBy, Txn, TxnResponse, Via,
     },
     recipes::{
-        Acquire, Acquiring, ClaimState, Contender, Held, Holder, MultiGuard, MultiMutex, Mutex,
-        MutexGuard, Release,
+        Acquire, Acquiring, Barrier, BarrierGuard, ClaimState, Contender, CountDown,
+        CountDownLatch, DoubleBarrier, Enter, Entering, Held, HeldKey, Holder, Leave, Membership,
+        MultiGuard, MultiMutex, Mutex, MutexGuard, Release, Wait,
     },
     session::{Session, SessionConfig},
     transport::{Connector, Io, Tcp},

@@ -16,7 +16,11 @@ use actix::Addr;
 use crate::Client;
 pub use crate::{
     client::kv::{Execute, KvActor},
-    recipes::{AcquireLock, LockEvent, MutexActor, ReleaseLock, SubscribeLock, TryAcquireLock},
+    recipes::{
+        AcquireLock, AwaitLatch, BarrierActor, CountDownBy, DoubleBarrierActor, EnterBarrier,
+        HoldBarrier, LatchActor, LeaveBarrier, LockEvent, MutexActor, ReleaseBarrier, ReleaseLock,
+        SubscribeLock, TryAcquireLock, WaitBarrier,
+    },
     session::{
         CloseSession, OpenSession, OrphanSession, SessionActor, SessionEvent, SubscribeSession,
     },

@@ -23,13 +23,13 @@ use bytes::Bytes;
 use futures::future::{self, BoxFuture, Either};
 use tenure_core::{EtcdError, Fence, Moment, Revision};
 
-use self::progress::Progress;
 pub use self::{
     acquiring::{Acquire, Acquiring},
     held::Held,
     leave::Release,
     stage::ClaimState,
 };
+pub(crate) use self::{persist::persist, progress::Progress};
 use crate::{
     client::{Client, Queue, Waiter},
     error::{Error, LossReason, Result},
