@@ -187,7 +187,8 @@ async fn waiting_ends_with_the_timeout_the_session_or_the_client() {
         let guard = gate.hold(&open(&client).await).await.unwrap();
         let short = gate.wait().timeout(Duration::from_millis(20)).await.unwrap_err();
         assert_eq!(short.kind(), ErrorKind::Timeout, "{short}");
-        let doomed = stranger(&server).await;
+        // It hears of its end at the next renewal.
+        let doomed = open_for(&server.client().await.unwrap(), seconds(3)).await;
         let before = server.calls(Call::Range).await;
         let waiting = tokio::spawn(gate.wait().session(&doomed).into_future());
         eventually(SOON, "it waits", async || server.calls(Call::Range).await > before).await;

@@ -98,8 +98,8 @@ pub use self::transport::Tls;
 pub use self::{
     client::{
         Client, Grant, KeepAlive, KeptLease, Kv, LeaseGrant, LeaseList, LeaseRevoked, LeaseState,
-        LeaseTimeToLive, Leases, TimeToLive, Watch, WatchRequest, WatchResponse, WatchState,
-        WatchStream,
+        LeaseTimeToLive, Leases, ServerCampaign, ServerElection, ServerLeader, ServerLock,
+        ServerLocked, TimeToLive, Watch, WatchRequest, WatchResponse, WatchState, WatchStream,
     },
     clock::Clock,
     config::ClientBuilder,
