@@ -377,6 +377,44 @@ fn a_hold_that_is_given_up_leaves_no_key() {
 }
 
 #[test]
+fn a_copy_of_a_persistent_hold_that_comes_late_shuts_nothing() {
+    virtual_time(async |server| {
+        let embedded = server.embedded().unwrap();
+        let client = server.client().await.unwrap();
+        let gate = Barrier::new(&client, "gate");
+        let late = embedded.inject(Fault::delay(seconds(5)).on(Call::Txn).times(1));
+        assert!(gate.hold_persistently().await.unwrap());
+        assert!(late.is_spent() && gate.release().await.unwrap());
+        sleep(MINUTE).await;
+        assert!(!gate.is_held().await.unwrap());
+        // Nor does a late copy of a release open what was shut since.
+        assert!(gate.hold_persistently().await.unwrap());
+        let late = embedded.inject(Fault::delay(seconds(5)).on(Call::Txn).times(1));
+        assert!(gate.release().await.unwrap() && late.is_spent());
+        assert!(gate.hold_persistently().await.unwrap());
+        sleep(MINUTE).await;
+        assert!(gate.is_held().await.unwrap());
+        assert!(client.leases().await.unwrap().leases.is_empty());
+    });
+}
+
+#[test]
+fn what_barriers_and_latches_are_made_of_may_cross_threads() {
+    fn shared<T: Send + Sync + Unpin + 'static>() {}
+    fn answer<T: IntoFuture<IntoFuture: Send + Unpin + 'static> + Send + Sync + Unpin + 'static>() {
+    }
+    use tenure::*;
+    shared::<(Barrier, BarrierGuard, DoubleBarrier, Membership, CountDownLatch, HeldKey)>();
+    shared::<(ServerElection, ServerLeader, ServerLocked)>();
+    answer::<Wait>();
+    answer::<Enter>();
+    answer::<Leave>();
+    answer::<CountDown>();
+    answer::<ServerLock>();
+    answer::<ServerCampaign>();
+}
+
+#[test]
 fn a_barrier_is_held_waited_for_and_released_by_messages() {
     use actix::Actor;
     actix::System::new().block_on(on_each_server(async |server| {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Whether what was seen is what is waited for.
-type Open = Box<dyn FnMut(Seen) -> Result<bool> + Send>;
+type Open = Box<dyn FnMut(Seen) -> Result<bool> + Send + Sync>;
 
 /// Waits until a barrier or a latch is open. Begins when it is awaited.
 ///
@@ -39,7 +39,7 @@ impl Wait {
         what: &'static str,
         client: &Client,
         range: Result<KeyRange>,
-        open: impl FnMut(Seen) -> Result<bool> + Send + 'static,
+        open: impl FnMut(Seen) -> Result<bool> + Send + Sync + 'static,
     ) -> Self {
         let (client, open) = (client.clone(), Box::new(open));
         Self { what, client, range, open, timeout: None, session: None }

@@ -89,7 +89,9 @@ impl Barrier {
     }
 
     /// Holds the barrier for as long as the guard and its session live; `None` if somebody holds
-    /// it already, be it this session.
+    /// it already, be it this session. A session that is [resumed](Session::resume) does not take
+    /// the hold over: the barrier stays held until the session ends, or somebody
+    /// [releases](Self::release) it.
     ///
     /// Cancel safe: dropped, it is given back in the background, if it was had.
     ///
