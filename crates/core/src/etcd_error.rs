@@ -106,6 +106,9 @@ etcd_errors! {
     NoInflightDowngrade: FailedPrecondition, "etcdserver: no inflight downgrade job";
     RequestCanceled: Canceled, "etcdserver: request canceled";
     DeadlineExceeded: DeadlineExceeded, "etcdserver: context deadline exceeded";
+    ElectionNotLeader: Unknown, "election: not leader";
+    ElectionNoLeader: Unknown, "election: no leader";
+    MutexSessionExpired: Unknown, "mutex: session is expired";
 }
 
 impl EtcdError {
@@ -115,6 +118,10 @@ impl EtcdError {
     /// form is understood too.
     pub fn from_text(text: &str) -> Option<Self> {
         let text = text.rsplit_once(" desc = ").map_or(text, |(_, desc)| desc);
+        // The Lock and Election services let the words of Go's recipes through.
+        if text.starts_with("election: ") || text.starts_with("mutex: ") {
+            return Self::ALL.iter().copied().find(|error| error.text() == text);
+        }
         // Some 3.5 servers let the auth store's own words through.
         let known = match text.strip_prefix("auth: ") {
             Some("revision in header is old") => return Some(Self::AuthOldRevision),

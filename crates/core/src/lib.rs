@@ -17,6 +17,7 @@ mod key_value;
 pub mod lease;
 mod moment;
 pub mod name;
+pub mod rendezvous;
 pub mod retry;
 mod revision;
 pub mod stm;

@@ -66,6 +66,8 @@ pub enum ErrorKind {
     /// Others changed what a transaction rests on, at each of its tries; nothing was applied.
     /// [`Error::conflicting_keys`] says what.
     Conflict,
+    /// As many as may are there already. Nothing stays of the asking.
+    Full,
     /// An actor of the client ended unexpectedly. A defect: please report it.
     Internal,
 }

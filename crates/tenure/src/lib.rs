@@ -57,8 +57,8 @@
 //!   happens to connections and members, or ends with an error that says why it cannot.
 //! - A lease counts as lost before it can expire on the server: deadlines count from when a
 //!   renewal was sent, on a clock that counts suspend.
-//! - No call waits for ever, but for a lock: that, without a time limit, for as long as the session
-//!   lives.
+//! - No call waits for ever, but for a lock or at a barrier: that, without a time limit, for as long
+//!   as the session lives, or the client where there is none.
 //!
 //! # Where it runs
 //!
@@ -98,8 +98,8 @@ pub use self::transport::Tls;
 pub use self::{
     client::{
         Client, Grant, KeepAlive, KeptLease, Kv, LeaseGrant, LeaseList, LeaseRevoked, LeaseState,
-        LeaseTimeToLive, Leases, TimeToLive, Watch, WatchRequest, WatchResponse, WatchState,
-        WatchStream,
+        LeaseTimeToLive, Leases, ServerCampaign, ServerElection, ServerLeader, ServerLock,
+        ServerLocked, TimeToLive, Watch, WatchRequest, WatchResponse, WatchState, WatchStream,
     },
     clock::Clock,
     config::ClientBuilder,
@@ -110,10 +110,12 @@ pub use self::{
         Order, Put, PutResponse, PutValue, Reply, SortBy, Txn, TxnResponse, Via,
     },
     recipes::{
-        Acquire, Acquiring, AtomicCounter, ClaimState, Contender, Counted, Election, Health, Held,
-        Holder, IdBlocks, Isolation, Lead, LeadState, Leader, Leadership, Leading, MultiGuard,
-        MultiMutex, Mutex, MutexGuard, Observer, PermitClaim, Permits, ReadGuard, Reign, Release,
-        RwLock, Semaphore, Sequence, Stm, TransferError, View, WriteGuard,
+        Acquire, Acquiring, AtomicCounter, Barrier, BarrierGuard, ClaimState, Contender, CountDown,
+        CountDownLatch, Counted, DoubleBarrier, Election, Enter, Entering, Health, Held, HeldKey,
+        Holder, IdBlocks, Isolation, Lead, LeadState, Leader, Leadership, Leading, Leave,
+        Membership, MultiGuard, MultiMutex, Mutex, MutexGuard, Observer, PermitClaim, Permits,
+        ReadGuard, Reign, Release, RwLock, Semaphore, Sequence, Stm, TransferError, View, Wait,
+        WriteGuard,
     },
     session::{Session, SessionConfig},
     transport::{Connector, Io, Tcp},

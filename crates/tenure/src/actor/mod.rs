@@ -17,9 +17,10 @@ use crate::Client;
 pub use crate::{
     client::kv::{Execute, KvActor},
     recipes::{
-        AcquireLock, AddCount, CounterActor, GetCount, LeaderBound, LockEvent, MutexActor,
-        ReleaseLock, RunningActor, SetCount, StepDown, StmActor, SubscribeLock, Transact,
-        TryAcquireLock,
+        AcquireLock, AddCount, AwaitLatch, BarrierActor, CountDownBy, CounterActor,
+        DoubleBarrierActor, EnterBarrier, GetCount, HoldBarrier, LatchActor, LeaderBound,
+        LeaveBarrier, LockEvent, MutexActor, ReleaseBarrier, ReleaseLock, RunningActor, SetCount,
+        StepDown, StmActor, SubscribeLock, Transact, TryAcquireLock, WaitBarrier,
     },
     session::{
         CloseSession, OpenSession, OrphanSession, SessionActor, SessionEvent, SubscribeSession,

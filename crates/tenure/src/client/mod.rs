@@ -4,6 +4,7 @@ mod conversation;
 pub(crate) mod kv;
 mod lanes;
 mod lease;
+mod server_side;
 mod wait_queue;
 mod watch;
 
@@ -37,6 +38,7 @@ pub use self::{
         Grant, KeepAlive, KeptLease, LeaseGrant, LeaseList, LeaseRevoked, LeaseState,
         LeaseTimeToLive, Leases, TimeToLive,
     },
+    server_side::{ServerCampaign, ServerElection, ServerLeader, ServerLock, ServerLocked},
     watch::{Watch, WatchRequest, WatchResponse, WatchState, WatchStream},
 };
 use crate::{

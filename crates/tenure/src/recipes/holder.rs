@@ -29,12 +29,17 @@ pub struct Holder {
 }
 
 impl Holder {
-    fn of(session: &Session) -> Self {
+    pub(super) fn of(session: &Session) -> Self {
+        Self::called(session.name())
+    }
+
+    /// This process, where there is no session.
+    pub(super) fn called(name: &str) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             pid: std::process::id(),
-            name: session.name().to_owned(),
+            name: name.to_owned(),
             since: now.unwrap_or(Duration::ZERO).as_secs(),
         }
     }
@@ -42,8 +47,12 @@ impl Holder {
 
 /// The value of a key that `session` puts, as JSON.
 pub(super) fn record(session: &Session) -> String {
+    written(&Holder::of(session))
+}
+
+pub(super) fn written(holder: &Holder) -> String {
     // Strings and numbers can always be written.
-    serde_json::to_string(&Holder::of(session)).unwrap_or_default()
+    serde_json::to_string(holder).unwrap_or_default()
 }
 
 /// One who holds, or waits for it.

@@ -1,30 +1,46 @@
 //! What services coordinate with, each on a session.
 
+mod answering;
+mod barrier;
 mod claim;
 mod counter;
+mod double_barrier;
 mod election;
+mod follow;
 mod holder;
+mod latch;
 mod mutex;
 mod name;
+mod once;
+mod own_key;
 mod rwlock;
 mod semaphore;
 mod stm;
+mod wait;
 
 pub use self::{
+    barrier::{Barrier, BarrierActor, BarrierGuard, HoldBarrier, ReleaseBarrier, WaitBarrier},
     claim::{Acquire, Acquiring, ClaimState, Held, Release},
     counter::{
         AddCount, AtomicCounter, Counted, CounterActor, GetCount, IdBlocks, Sequence, SetCount,
+    },
+    double_barrier::{
+        DoubleBarrier, DoubleBarrierActor, Enter, EnterBarrier, Entering, Leave, LeaveBarrier,
+        Membership,
     },
     election::{
         Election, Health, Lead, LeadState, Leader, LeaderBound, Leadership, Leading, Observer,
         Reign, RunningActor, StepDown, TransferError,
     },
     holder::{Contender, Holder},
+    latch::{AwaitLatch, CountDown, CountDownBy, CountDownLatch, LatchActor},
     mutex::{
         AcquireLock, LockEvent, MultiGuard, MultiMutex, Mutex, MutexActor, MutexGuard, ReleaseLock,
         SubscribeLock, TryAcquireLock,
     },
+    own_key::HeldKey,
     rwlock::{ReadGuard, RwLock, WriteGuard},
     semaphore::{PermitClaim, Permits, Semaphore},
     stm::{Isolation, Stm, StmActor, Transact, View},
+    wait::Wait,
 };

@@ -71,7 +71,7 @@ pub(super) fn header(header: Option<pb::ResponseHeader>) -> Header {
     }
 }
 
-fn key_value(kv: mvccpb::KeyValue) -> KeyValue {
+pub(super) fn key_value(kv: mvccpb::KeyValue) -> KeyValue {
     KeyValue {
         key: kv.key,
         value: kv.value,

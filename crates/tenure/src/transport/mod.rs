@@ -11,6 +11,7 @@ mod kv;
 pub(crate) mod lease;
 pub(crate) mod link;
 pub(crate) mod rpc;
+mod server_side;
 mod status;
 mod stream;
 #[cfg(feature = "tls")]
@@ -208,7 +209,12 @@ impl Transport {
                     self.attempt(&link, rpc, request, &route.token, options).await
                 }
             };
-            let failed = match self.patiently(&link, rpc.repeatable, patience, attempt).await {
+            let answer = if rpc.waits {
+                self.for_its_turn(&link, patience, attempt).await
+            } else {
+                self.patiently(&link, rpc.repeatable, patience, attempt).await
+            };
+            let failed = match answer {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
@@ -308,6 +314,29 @@ impl Transport {
                 Err(Failed { status, origin, verdict })
             }
         }
+    }
+
+    /// Waits for an answer that comes when it is somebody's turn.
+    async fn for_its_turn<A>(
+        &self,
+        link: &Arc<Link>,
+        patience: Duration,
+        attempt: impl Future<Output = Result<A, Failed>>,
+    ) -> Result<A, Failed> {
+        let before = link.before();
+        if let Some(answer) = self.within(patience, pin!(attempt)).await {
+            if let Err(Failed { origin: Origin::NotSent | Origin::Connection, .. }) = &answer {
+                self.report(link, Report::Failed);
+            }
+            return answer;
+        }
+        let origin = match link.was_open_since(&before) {
+            true => Origin::Connection,
+            false => Origin::NotSent,
+        };
+        let status = Status::deadline_exceeded(format!("not its turn within {patience:?}"));
+        let verdict = classify(false, status::failure(&status, origin));
+        Err(Failed { status, origin, verdict })
     }
 
     pub(crate) async fn within<F: Future + Unpin>(
@@ -426,9 +455,12 @@ impl Transport {
                 Error::closed(rpc.name)
             };
         }
-        if rpc.repeatable && origin == Origin::Connection && timed_out(&status) {
+        if (rpc.repeatable || rpc.waits) && origin == Origin::Connection && timed_out(&status) {
             let text = status.message().to_owned();
-            return Error::new(ErrorKind::Timeout, rpc.name, text).because(status).at(link.name());
+            let error = Error::new(ErrorKind::Timeout, rpc.name, text);
+            let error = error.because(status).at(link.name());
+            // It may be its turn in this very moment.
+            return if rpc.waits { error.unsure() } else { error };
         }
         status::error(rpc.name, status, origin, verdict, rpc.repeatable, link)
     }

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use http::uri::PathAndQuery;
 
-use crate::wire::etcdserverpb as pb;
+use crate::wire::{etcdserverpb as pb, v3electionpb as election, v3lockpb as lock};
 
 /// One method of an etcd service.
 pub(crate) struct Rpc<Q, A> {
@@ -18,6 +18,9 @@ pub(crate) struct Rpc<Q, A> {
     pub(super) anonymous: bool,
     /// Whether an attempt goes on although nobody waits for it any more.
     pub(super) goes_on: bool,
+    /// Whether the server answers only once it is somebody's turn, so that its silence says
+    /// nothing about it.
+    pub(super) waits: bool,
     messages: PhantomData<fn(Q) -> A>,
 }
 
@@ -29,12 +32,18 @@ impl<Q, A> Rpc<Q, A> {
             repeatable: true,
             anonymous: false,
             goes_on: false,
+            waits: false,
             messages: PhantomData,
         }
     }
 
     const fn once(name: &'static str, path: &'static str) -> Self {
         Self { repeatable: false, ..Self::repeatable(name, path) }
+    }
+
+    /// Not repeated: it may have made a contender.
+    const fn waiting(name: &'static str, path: &'static str) -> Self {
+        Self { waits: true, ..Self::once(name, path) }
     }
 
     pub(super) fn path(&self) -> PathAndQuery {
@@ -77,3 +86,21 @@ pub(crate) static AUTHENTICATE: Rpc<pb::AuthenticateRequest, pb::AuthenticateRes
 
 pub(crate) static MEMBER_LIST: Rpc<pb::MemberListRequest, pb::MemberListResponse> =
     Rpc::repeatable("member list", "/etcdserverpb.Cluster/MemberList");
+
+pub(crate) static LOCK: Rpc<lock::LockRequest, lock::LockResponse> =
+    Rpc::waiting("server lock", "/v3lockpb.Lock/Lock");
+/// Deletes whatever has that name: a second one may end a later hold.
+pub(crate) static UNLOCK: Rpc<lock::UnlockRequest, lock::UnlockResponse> =
+    Rpc::once("server unlock", "/v3lockpb.Lock/Unlock");
+
+pub(crate) static CAMPAIGN: Rpc<election::CampaignRequest, election::CampaignResponse> =
+    Rpc::waiting("server campaign", "/v3electionpb.Election/Campaign");
+pub(crate) static PROCLAIM: Rpc<election::ProclaimRequest, election::ProclaimResponse> =
+    Rpc::once("server proclaim", "/v3electionpb.Election/Proclaim");
+/// Repeatable because it is about one creation of the key.
+pub(crate) static RESIGN: Rpc<election::ResignRequest, election::ResignResponse> =
+    Rpc::repeatable("server resign", "/v3electionpb.Election/Resign");
+pub(crate) static LEADER: Rpc<election::LeaderRequest, election::LeaderResponse> =
+    Rpc::repeatable("server leader", "/v3electionpb.Election/Leader");
+pub(crate) static OBSERVE: Rpc<election::LeaderRequest, election::LeaderResponse> =
+    Rpc::once("server observe", "/v3electionpb.Election/Observe");

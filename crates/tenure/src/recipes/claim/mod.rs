@@ -26,6 +26,7 @@ use bytes::Bytes;
 use futures::future::{self, BoxFuture, Either};
 use tenure_core::{EtcdError, Fence, Moment, Revision, wait_queue::Rule};
 
+use self::rewrite::Writing;
 pub(crate) use self::{
     acquiring::Request,
     stand::{Naming, Stand},
@@ -36,7 +37,7 @@ pub use self::{
     leave::Release,
     stage::ClaimState,
 };
-use self::{progress::Progress, rewrite::Writing};
+pub(crate) use self::{persist::persist, progress::Progress};
 use crate::{
     client::{Client, Queue, Waiter},
     error::{Error, LossReason, Result},

@@ -39,13 +39,13 @@ impl Progress {
         }
     }
 
-    pub(super) fn hangs_on(&self, life: &Arc<Life>) {
+    pub(crate) fn hangs_on(&self, life: &Arc<Life>) {
         // A claim hangs on one life for good.
         let _ = self.life.set(Arc::clone(life));
     }
 
     /// Whether anybody wants to know how many are ahead.
-    pub(super) fn is_observed(&self) -> bool {
+    pub(crate) fn is_observed(&self) -> bool {
         self.observed.load(Ordering::Relaxed)
     }
 
@@ -63,48 +63,48 @@ impl Progress {
         moved
     }
 
-    pub(super) fn ahead(&self, count: usize) {
+    pub(crate) fn ahead(&self, count: usize) {
         self.advance(Stage::Waiting { ahead: Some(count) });
     }
 
-    pub(super) fn turn(&self) {
+    pub(crate) fn turn(&self) {
         self.advance(Stage::Turn);
     }
 
-    pub(super) fn failed(&self, error: Error) {
+    pub(crate) fn failed(&self, error: Error) {
         self.advance(Stage::Failed(error));
     }
 
-    pub(super) fn held(&self, fence: Fence) -> bool {
+    pub(crate) fn held(&self, fence: Fence) -> bool {
         self.advance(Stage::Held(fence))
     }
 
     /// Whether this is news.
-    pub(super) fn lost(&self, reason: LossReason) -> bool {
+    pub(crate) fn lost(&self, reason: LossReason) -> bool {
         self.advance(Stage::Lost(reason))
     }
 
-    pub(super) fn released(&self) {
+    pub(crate) fn released(&self) {
         self.advance(Stage::Released);
     }
 
     /// It is not held from now on, for a reason still to be told. Whether this is news.
-    pub(super) fn doubt(&self) -> bool {
+    pub(crate) fn doubt(&self) -> bool {
         !self.doubted.swap(true, Ordering::AcqRel)
     }
 
     /// The likely reason why it is not held, while the true one is being asked for.
-    pub(super) fn doubt_of(&self) -> Option<LossReason> {
+    pub(crate) fn doubt_of(&self) -> Option<LossReason> {
         self.doubted.load(Ordering::Acquire).then_some(LossReason::KeyDeleted)
     }
 
     /// Why it is over for itself, whatever the session says.
-    pub(super) fn final_loss(&self) -> Option<LossReason> {
+    pub(crate) fn final_loss(&self) -> Option<LossReason> {
         self.lock().loss()
     }
 
     /// Waits for the turn, or for the reason why it never comes.
-    pub(super) async fn wait_for_turn(&self, what: &'static str) -> Result<(), Error> {
+    pub(crate) async fn wait_for_turn(&self, what: &'static str) -> Result<(), Error> {
         loop {
             let changed = self.changed.notified();
             match &*self.lock() {
@@ -119,7 +119,7 @@ impl Progress {
     }
 
     /// Waits until it is over for itself.
-    pub(super) async fn ended(&self) -> LossReason {
+    pub(crate) async fn ended(&self) -> LossReason {
         loop {
             let changed = self.changed.notified();
             if let Some(reason) = self.final_loss() {

@@ -1,0 +1,129 @@
+use std::{
+    fmt,
+    future::{IntoFuture, pending},
+    ops::Deref,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::future::{self, BoxFuture, Either};
+use tokio::sync::watch as latest;
+
+use super::{
+    WHAT, late,
+    room::{Others, Room},
+};
+use crate::{
+    error::{Error, Result},
+    recipes::{claim::Release, own_key::HeldKey},
+};
+
+/// The round has begun, and this is in it, until this says that it is not: [`HeldKey`] has what it
+/// can.
+///
+/// # Dropping
+///
+/// Leaves in the background without waiting for the others, who no longer wait for this one.
+#[must_use = "the member leaves when this is dropped"]
+pub struct Membership {
+    held: HeldKey,
+    others: latest::Receiver<Others>,
+}
+
+impl Membership {
+    pub(super) fn new(held: HeldKey, room: Room) -> Self {
+        let (tell, others) = latest::channel(Others::There(usize::MAX));
+        held.own().client().spawn(room.keep(tell));
+        Self { held, others }
+    }
+
+    /// Wants to leave, and does once all others of the round want to, or are gone.
+    /// [`timeout`](Leave::timeout) limits the waiting; without it only the session does.
+    pub fn leave(self) -> Leave {
+        Leave { membership: self, timeout: None }
+    }
+
+    async fn others_are_gone(&mut self) -> Result<()> {
+        let gone = |others: &Others| !matches!(others, Others::There(count) if *count > 0);
+        match self.others.wait_for(gone).await.as_deref() {
+            Ok(Others::Unknown(error)) => Err(error.clone()),
+            Ok(Others::There(_)) => Ok(()),
+            Err(_) => Err(self.held.own().client().gone(WHAT)),
+        }
+    }
+
+    async fn left(mut self, timeout: Option<Duration>) -> Result<Release> {
+        let own = Arc::clone(self.held.own());
+        let late = pin!(async {
+            let Some(timeout) = timeout else { return pending().await };
+            own.client().sleep(timeout).await;
+            late(timeout, "the others did not leave")
+        });
+        let left = pin!(async {
+            let wanted = own.release().await?;
+            if wanted == Release::Released {
+                self.others_are_gone().await?;
+            }
+            Ok(wanted)
+        });
+        let lost = pin!(own.life().lost());
+        match future::select(left, future::select(late, lost)).await {
+            Either::Left((left, _)) => left,
+            Either::Right((Either::Left((error, _)), _)) => Err(error),
+            Either::Right((Either::Right((reason, _)), _)) => Err(Error::lost(WHAT, reason)),
+        }
+    }
+}
+
+/// Leaves a double barrier; see [`Membership::leave`]. Begins when it is awaited.
+///
+/// Cancel safe: dropped, the member leaves in the background, without waiting for the others.
+///
+/// # Errors
+///
+/// `Timeout` after the timeout, and `Lost` if the session is lost meanwhile: the member has left
+/// then, and does not know of the others. Else what etcd refuses. A membership that was lost before
+/// is [`AlreadyLost`](Release::AlreadyLost) at once.
+#[must_use = "nobody leaves until it is awaited, or dropped"]
+pub struct Leave {
+    membership: Membership,
+    timeout: Option<Duration>,
+}
+
+impl Leave {
+    /// How long to wait for the others at most.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+impl IntoFuture for Leave {
+    type Output = Result<Release>;
+    type IntoFuture = BoxFuture<'static, Result<Release>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.membership.left(self.timeout))
+    }
+}
+
+impl fmt::Debug for Leave {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leave").finish_non_exhaustive()
+    }
+}
+
+impl Deref for Membership {
+    type Target = HeldKey;
+
+    fn deref(&self) -> &HeldKey {
+        &self.held
+    }
+}
+
+impl fmt::Debug for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Membership").field("held", &self.held).finish_non_exhaustive()
+    }
+}

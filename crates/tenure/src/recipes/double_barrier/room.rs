@@ -1,0 +1,146 @@
+//! What a member sees of the others, and what is its part to do.
+
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use futures::future::{self, Either};
+use tenure_core::{
+    Revision,
+    rendezvous::{Rendezvous, Standing},
+};
+use tokio::sync::watch as latest;
+
+use super::{Place, WHAT};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    ops::{Compare, Get, Put, Txn},
+    recipes::{
+        claim::persist,
+        follow::{Follow, Seen},
+        own_key::OwnKey,
+    },
+};
+
+/// A member's view of its double barrier.
+pub(super) struct Room {
+    own: Arc<OwnKey>,
+    place: Place,
+    follow: Follow,
+    seen: Rendezvous,
+}
+
+/// What a member wants to know of those it was with.
+#[derive(Clone)]
+pub(super) enum Others {
+    /// So many are still there.
+    There(usize),
+    /// They cannot be followed any more.
+    Unknown(Error),
+}
+
+impl Room {
+    /// Puts the member's key, and waits until the round begins.
+    pub(super) async fn enter(own: &Arc<OwnKey>, place: Place) -> Result<Self> {
+        // It stands before it is needed, so that the last event before the round comes at once.
+        let follow = Follow::standing(own.client(), place.all()).await?;
+        let look = [Get::new(place.members()), Get::new(place.ready())];
+        // Nobody else uses this name.
+        let listing = own.put(&look).await?.ok_or_else(crate::ops::other_kind)?;
+        let seen = Rendezvous::new(
+            place.ready(),
+            place.prefix(),
+            place.parties,
+            own.key().clone(),
+            own.created(),
+        );
+        let mut room = Self { own: Arc::clone(own), place, follow, seen };
+        room.handle(listing);
+        room.wait().await?;
+        Ok(room)
+    }
+
+    async fn wait(&mut self) -> Result<()> {
+        loop {
+            match self.seen.standing() {
+                Standing::Inside => return Ok(()),
+                Standing::Waiting { missing } => {
+                    self.own.progress().ahead(missing);
+                    let seen = self.follow.next().await?;
+                    self.handle(seen);
+                }
+                Standing::Complete(members) => {
+                    // Another copy does nothing: the ready key is not as it was any more.
+                    let known = Compare::mod_revision(self.place.ready()).equal(self.seen.ready());
+                    let round = members.last().map_or(Revision::NONE, |(_, created)| *created);
+                    let there = members
+                        .into_iter()
+                        .map(|(key, created)| Compare::create_revision(key).equal(created));
+                    self.announce(round, there.chain([known])).await?;
+                }
+                Standing::Full => {
+                    let rule = format!("{} are there already", self.place.parties);
+                    return Err(Error::new(ErrorKind::Full, WHAT, rule));
+                }
+                Standing::Gone => return Err(Error::lost(WHAT, self.own.lost().await)),
+            }
+        }
+    }
+
+    /// Puts the ready key if `conditions` hold, and looks how things are otherwise.
+    async fn announce(
+        &mut self,
+        round: Revision,
+        conditions: impl Iterator<Item = Compare>,
+    ) -> Result<()> {
+        let put = Put::new(self.place.ready(), round.to_string()).lease(self.own.life().lease);
+        let txn = Txn::new()
+            .when(conditions)
+            .and_then([put])
+            .and_then([Get::new(self.place.all())])
+            .or_else([Get::new(self.place.all())]);
+        let unanswered = AtomicBool::new(false);
+        let answer = persist(self.own.client(), &txn, &unanswered, |_| true).await?;
+        let revision = answer.header.revision;
+        let last = answer.responses.into_iter().last().and_then(|last| last.into_get());
+        let kvs = last.ok_or_else(crate::ops::other_kind)?.kvs;
+        self.handle(Seen::All { revision, kvs });
+        Ok(())
+    }
+
+    fn handle(&mut self, seen: Seen) {
+        self.own.handle(&seen);
+        match &seen {
+            Seen::All { revision, kvs } => self.seen.handle_listing(*revision, kvs),
+            Seen::Changes(events) => self.seen.handle_events(events),
+        }
+    }
+
+    /// Follows the others for as long as anybody wants to know of them.
+    pub(super) async fn keep(mut self, tell: latest::Sender<Others>) {
+        loop {
+            tell.send_replace(Others::There(self.seen.others()));
+            let kept = async {
+                if let Some(round) = self.seen.unannounced() {
+                    let ours = self.own.ownership();
+                    let nobody = Compare::missing(self.place.ready());
+                    self.announce(round, ours.into_iter().chain([nobody])).await?;
+                } else {
+                    let seen = self.follow.next().await?;
+                    self.handle(seen);
+                }
+                Ok(())
+            };
+            let kept = match future::select(pin!(kept), pin!(tell.closed())).await {
+                Either::Left((kept, _)) => kept,
+                Either::Right(_) => return,
+            };
+            if let Err(error) = kept {
+                tracing::warn!(key = ?self.own.key(), %error, "a double barrier cannot be followed");
+                tell.send_replace(Others::Unknown(error));
+                return tell.closed().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What is under a range and what becomes of it, without a gap, for as long as somebody asks.
+
+use futures::StreamExt;
+use tenure_core::{Event, KeyRange, KeyValue, Revision, backoff::Outage};
+
+use crate::{
+    client::{Client, WatchStream},
+    error::{Error, ErrorKind, Result},
+};
+
+/// What there is to know of a range.
+pub(super) enum Seen {
+    /// Everything there is, as of a revision.
+    All { revision: Revision, kvs: Vec<KeyValue> },
+    /// What happened after that.
+    Changes(Vec<Event>),
+}
+
+/// Follows a range; [`next`](Self::next) tells.
+pub(super) struct Follow {
+    client: Client,
+    range: KeyRange,
+    /// None while it is not known how things are.
+    watch: Option<WatchStream>,
+    outage: Option<Outage>,
+}
+
+impl Follow {
+    /// Begins with everything there is.
+    pub(super) fn new(client: &Client, range: KeyRange) -> Self {
+        Self { client: client.clone(), range, watch: None, outage: None }
+    }
+
+    /// Begins with what happens after a revision.
+    pub(super) fn after(client: &Client, range: KeyRange, revision: Revision) -> Self {
+        let mut follow = Self::new(client, range);
+        follow.watch = Some(follow.watch_after(revision));
+        follow
+    }
+
+    /// Begins with what happens from now on, once the server has accepted the watch.
+    pub(super) async fn standing(client: &Client, range: KeyRange) -> Result<Self> {
+        let mut follow = Self::new(client, range);
+        loop {
+            match follow.client.watch(follow.range.clone()).require_leader().await {
+                Ok(watch) => {
+                    follow.watch = Some(watch);
+                    return Ok(follow);
+                }
+                Err(error) => follow.rest(error).await?,
+            }
+        }
+    }
+
+    fn watch_after(&self, revision: Revision) -> WatchStream {
+        let watch = self.client.watch(self.range.clone()).start_revision(revision.next());
+        watch.require_leader().open()
+    }
+
+    /// Waits for what there is to tell next. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<Seen> {
+        loop {
+            let Some(watch) = &mut self.watch else {
+                match self.client.get(self.range.clone()).await {
+                    Ok(answer) => {
+                        let revision = answer.header.revision;
+                        self.watch = Some(self.watch_after(revision));
+                        return Ok(Seen::All { revision, kvs: answer.kvs });
+                    }
+                    Err(error) => self.rest(error).await?,
+                }
+                continue;
+            };
+            match watch.next().await {
+                Some(Ok(told)) => {
+                    self.outage = None;
+                    let events = told.into_events();
+                    if !events.is_empty() {
+                        return Ok(Seen::Changes(events));
+                    }
+                }
+                Some(Err(error)) => {
+                    self.watch = None;
+                    // What was missed is learnt by reading it again.
+                    if error.kind() != ErrorKind::Compacted {
+                        self.rest(error).await?;
+                    }
+                }
+                None => self.watch = None,
+            }
+        }
+    }
+
+    /// Pauses before the next try, unless it would be in vain.
+    async fn rest(&mut self, error: Error) -> Result<()> {
+        let for_good = matches!(
+            error.kind(),
+            ErrorKind::InvalidInput
+                | ErrorKind::PermissionDenied
+                | ErrorKind::Unauthenticated
+                | ErrorKind::Closed
+                | ErrorKind::Internal
+        );
+        if for_good {
+            return Err(error);
+        }
+        if self.outage.is_none() {
+            tracing::warn!(range = ?self.range, %error, "keys cannot be followed");
+        }
+        let now = self.client.now();
+        let pause = self.outage.get_or_insert_with(|| Outage::new(now)).pause(now);
+        self.client.sleep(pause).await;
+        Ok(())
+    }
+}
