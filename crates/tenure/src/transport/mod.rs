@@ -316,29 +316,6 @@ impl Transport {
         }
     }
 
-    /// Waits for an answer that comes when it is somebody's turn.
-    async fn for_its_turn<A>(
-        &self,
-        link: &Arc<Link>,
-        patience: Duration,
-        attempt: impl Future<Output = Result<A, Failed>>,
-    ) -> Result<A, Failed> {
-        let before = link.before();
-        if let Some(answer) = self.within(patience, pin!(attempt)).await {
-            if let Err(Failed { origin: Origin::NotSent | Origin::Connection, .. }) = &answer {
-                self.report(link, Report::Failed);
-            }
-            return answer;
-        }
-        let origin = match link.was_open_since(&before) {
-            true => Origin::Connection,
-            false => Origin::NotSent,
-        };
-        let status = Status::deadline_exceeded(format!("not its turn within {patience:?}"));
-        let verdict = classify(false, status::failure(&status, origin));
-        Err(Failed { status, origin, verdict })
-    }
-
     pub(crate) async fn within<F: Future + Unpin>(
         &self,
         span: Duration,

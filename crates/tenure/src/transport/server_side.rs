@@ -1,15 +1,22 @@
 //! The Lock and Election services of a member, to the wire and back.
 
-use std::time::Duration;
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use tenure_core::{EtcdError, KeyValue, LeaseId, Revision};
+use tenure_core::{
+    EtcdError, KeyValue, LeaseId, Revision,
+    endpoints::Report,
+    retry::{Origin, classify},
+};
+use tonic::Status;
 
 use super::{
-    Transport,
+    Failed, Transport,
     kv::{header, key_value},
+    link::Link,
     rpc::{CAMPAIGN, LEADER, LOCK, OBSERVE, PROCLAIM, RESIGN, UNLOCK},
+    status,
 };
 use crate::{
     client::{ServerLeader, ServerLocked},
@@ -31,6 +38,29 @@ fn number(lease: Option<LeaseId>) -> i64 {
 }
 
 impl Transport {
+    /// Waits for an answer that comes when it is somebody's turn.
+    pub(super) async fn for_its_turn<A>(
+        &self,
+        link: &Arc<Link>,
+        patience: Duration,
+        attempt: impl Future<Output = Result<A, Failed>>,
+    ) -> Result<A, Failed> {
+        let before = link.before();
+        if let Some(answer) = self.within(patience, pin!(attempt)).await {
+            if let Err(Failed { origin: Origin::NotSent | Origin::Connection, .. }) = &answer {
+                self.report(link, Report::Failed);
+            }
+            return answer;
+        }
+        let origin = match link.was_open_since(&before) {
+            true => Origin::Connection,
+            false => Origin::NotSent,
+        };
+        let status = Status::deadline_exceeded(format!("not its turn within {patience:?}"));
+        let verdict = classify(false, status::failure(&status, origin));
+        Err(Failed { status, origin, verdict })
+    }
+
     pub(crate) async fn server_lock(
         self,
         name: Bytes,
