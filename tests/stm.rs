@@ -629,6 +629,78 @@ async fn readers_never_see_half_of_a_transaction() {
     .await;
 }
 
+#[tokio::test]
+async fn reads_that_are_made_at_once_see_one_revision() {
+    on_each_server(async |server: Server| {
+        let (server, client) = start(&server).await;
+        for isolation in SERIALIZABLE {
+            let writer = Stm::new(&server.client().await.unwrap()).contended("a");
+            let writing = tokio::spawn(async move {
+                for number in 0..60 {
+                    let both = writer.run(async |view| {
+                        view.get("a").await?;
+                        view.put("a", Json(number))?;
+                        view.put("b", Json(number))
+                    });
+                    both.await.unwrap();
+                }
+            });
+            let reader = Stm::new(&client).isolation(isolation).contended("a");
+            while !writing.is_finished() {
+                let read = reader.run(async |view| {
+                    let all = view.range(KeyRange::span("a", "c"));
+                    let read = futures::try_join!(view.get("a"), view.get("b"), all)?;
+                    view.put("seen", Json(read.2.len()))?;
+                    Ok::<_, Error>(read)
+                });
+                let (a, b, all) = read.await.unwrap();
+                let all: Vec<_> = all.into_iter().map(|(_, value)| Some(value)).collect();
+                assert!(a == b && all.iter().all(|value| *value == a), "{a:?} {b:?} {all:?}");
+            }
+            writing.await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_many_who_bring_a_seed_the_first_one_sets_it() {
+    on_each_server(async |server: Server| {
+        let (server, client) = start(&server).await;
+        let mut clients = vec![client.clone(), client];
+        clients.push(server.client().await.unwrap());
+        let seeds = clients.iter().enumerate().map(|(number, client)| {
+            let stm = Stm::new(client);
+            tokio::spawn(async move {
+                let seed = stm.run(async |view| match view.stored("seed").await? {
+                    Some(kv) => Ok::<_, Error>((kv.value, false)),
+                    None => {
+                        view.put("seed", number.to_string())?;
+                        Ok((number.to_string().into(), true))
+                    }
+                });
+                seed.await.unwrap()
+            })
+        });
+        let seeds: Vec<_> = join_all(seeds).await.into_iter().map(|seed| seed.unwrap()).collect();
+        assert_eq!(seeds.iter().filter(|(_, set)| *set).count(), 1, "{seeds:?}");
+        assert!(seeds.iter().all(|(seed, _)| *seed == seeds[0].0), "{seeds:?}");
+        // Set again by whoever knows its version.
+        let expected = clients[0].get("seed").await.unwrap().into_kv().unwrap().version;
+        for set in [true, false] {
+            let versioned = Stm::new(&clients[2]).run(async |view| {
+                let version = view.stored("seed").await?.map_or(0, |kv| kv.version);
+                if version == expected {
+                    view.put("seed", "new")?;
+                }
+                Ok::<_, Error>(version == expected)
+            });
+            assert_eq!(versioned.await.unwrap(), set);
+        }
+    })
+    .await;
+}
+
 #[test]
 fn its_types_may_cross_threads() {
     fn shared<T: Send + Sync + Unpin + 'static>() {}
