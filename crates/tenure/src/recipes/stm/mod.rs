@@ -71,9 +71,9 @@ const MAX_OPS: usize = 128;
 /// between them.
 ///
 /// Transactions of one client that fight over a key take turns, in this process, and one hands to
-/// the next what it left behind; those that have no such key in common go on side by side. A
-/// closure that runs another transaction on the same keys may wait a second for a turn that it has
-/// itself.
+/// the next what it left behind; those that have no such key in common go on side by side. A turn
+/// that lasts for more than a second is waited for no longer: that of a closure that does something
+/// else meanwhile, or that runs another transaction on the same keys.
 ///
 /// # Fenced
 ///
