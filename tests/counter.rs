@@ -210,7 +210,7 @@ fn an_answer_that_is_lost_costs_a_number() {
             // Not for ever.
             let _lost = embedded.inject(fault.on(Call::Put));
             let error = orders.next().await.unwrap_err();
-            assert!(!error.is_retryable() || error.kind() == ErrorKind::Unavailable, "{error}");
+            assert_eq!(error.kind(), ErrorKind::Indeterminate, "{error}");
         });
     }
 }

@@ -126,7 +126,7 @@ fn a_member_that_is_behind_is_asked_in_another_way() {
         let stm = Stm::new(&client).tries(1);
         let read = stm.run(async |view| {
             number(&view, "a").await?;
-            let behind = embedded(&server).inject(behind().on(Call::Txn).times(1));
+            let behind = embedded(&server).inject(behind().on(Call::Range).times(1));
             let b = number(&view, "b").await?;
             Ok::<_, Error>((b, behind.is_spent()))
         });

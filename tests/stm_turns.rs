@@ -14,7 +14,7 @@ use tenure_testkit::{Server, TestServer, on_each_server, virtual_time};
 use tokio::{
     sync::Notify,
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 #[path = "support/start.rs"]
@@ -175,6 +175,27 @@ fn a_turn_that_never_ends_is_not_waited_for_long() {
         assert!(begun.elapsed() < SECOND * 3 / 2, "after {:?}", begun.elapsed());
         holder.finish().await;
         assert_eq!(stored(&client, "hot").await, 12);
+    });
+}
+
+#[test]
+fn whoever_waits_goes_on_waiting_while_turns_end() {
+    virtual_time(async |server| {
+        let client = server.client().await.unwrap();
+        let stm = Stm::new(&client).contended("hot");
+        let before = server.kv_calls().await;
+        let slow = (0..5).map(|_| {
+            stm.run(async |view| {
+                let before = number(&view, "hot").await?;
+                sleep(SECOND * 2 / 3).await;
+                view.put("hot", Json(before + 1))
+            })
+        });
+        for ended in join_all(slow).await {
+            ended.unwrap();
+        }
+        // One read, and a commit of each.
+        assert_eq!(server.kv_calls().await, before + 6);
     });
 }
 

@@ -55,7 +55,10 @@ async fn compare_and_set(client: &mut etcd_client::Client, key: &str) -> anyhow:
     let mut stored = read.kvs().first().cloned();
     loop {
         let revision = stored.as_ref().map_or(0, |kv| kv.mod_revision());
-        let number: i64 = stored.as_ref().map_or(Ok(0), |kv| kv.value_str()?.parse())?;
+        let number: i64 = match &stored {
+            Some(kv) => kv.value_str()?.parse()?,
+            None => 0,
+        };
         let txn = Txn::new()
             .when([Compare::mod_revision(key, CompareOp::Equal, revision)])
             .and_then([TxnOp::put(key, (number + 1).to_string(), None)])

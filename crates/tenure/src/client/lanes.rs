@@ -1,12 +1,16 @@
 //! Whose turn it is among this client's own transactions that change the same keys.
 //!
-//! A turn saves tries and proves nothing: etcd decides about each commit. So whoever waits too long
-//! goes on without.
+//! A turn saves tries and proves nothing: etcd decides about each commit. So whoever waits for one
+//! that does not end goes on without.
 
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,12 +21,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Client;
 
-/// How long a turn is waited for.
+/// How long others wait for the end of a turn.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The transactions that change a key take turns here, in the order they came.
 pub(crate) struct Lane {
     turn: Arc<Semaphore>,
+    /// How many turns have ended.
+    ended: AtomicU64,
     left: Mutex<Left>,
 }
 
@@ -37,7 +43,7 @@ struct Left {
 impl Lane {
     fn new() -> Self {
         let left = Left { wrote: true, snapshot: None };
-        Self { turn: Arc::new(Semaphore::new(1)), left: Mutex::new(left) }
+        Self { turn: Arc::new(Semaphore::new(1)), ended: AtomicU64::new(0), left: Mutex::new(left) }
     }
 
     fn left(&self) -> MutexGuard<'_, Left> {
@@ -45,21 +51,25 @@ impl Lane {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the turn; `None` if it takes too long.
+    /// Waits for the turn; `None` if somebody keeps it for too long.
     pub(crate) async fn turn(self: Arc<Self>, client: &Client) -> Option<Turn> {
-        let turn = Arc::clone(&self.turn);
-        let permit = match Arc::clone(&turn).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let ours = std::pin::pin!(turn.acquire_owned());
-                let late = std::pin::pin!(client.sleep(PATIENCE));
-                match future::select(ours, late).await {
-                    Either::Left((permit, _)) => permit.ok()?,
-                    Either::Right(_) => return None,
+        let mut ours = pin!(Arc::clone(&self.turn).acquire_owned());
+        let mut ended = self.ended();
+        loop {
+            let late = pin!(client.sleep(PATIENCE));
+            match future::select(ours.as_mut(), late).await {
+                Either::Left((permit, _)) => {
+                    let permit = permit.ok()?;
+                    return Some(Turn { lane: self, _permit: permit });
                 }
+                Either::Right(_) if self.ended() == ended => return None,
+                Either::Right(_) => ended = self.ended(),
             }
-        };
-        Some(Turn { lane: self, _permit: permit })
+        }
+    }
+
+    fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
     }
 }
 
@@ -82,6 +92,12 @@ impl Turn {
         if snapshot.is_some() {
             left.snapshot = snapshot;
         }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.lane.ended.fetch_add(1, Ordering::Relaxed);
     }
 }
 

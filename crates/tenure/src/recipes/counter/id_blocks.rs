@@ -48,6 +48,7 @@ impl Block {
     }
 
     fn fill(&self, ids: RangeInclusive<i64>) {
+        // As above.
         *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = ids;
     }
 }

@@ -66,8 +66,8 @@ pub(super) struct Attempt {
     /// The revision that everything is read at, once there is one; none at the levels that have no
     /// snapshot.
     pub(super) at: Revision,
-    /// What is known of that revision without asking.
-    ahead: Reads,
+    /// What is known without asking: of that revision, if there is one.
+    ahead: Snapshot,
     /// That comes from another transaction, so it may have been old when this one began: only a
     /// commit proves that it was not.
     pub(super) remembered: bool,
@@ -93,8 +93,17 @@ impl Attempt {
         if self.isolation.has_snapshot() {
             self.at = snapshot.revision;
         }
-        self.ahead = snapshot.reads;
+        self.ahead = snapshot;
         self.remembered = remembered;
+    }
+
+    /// Has a turn, and begins with what the one before left, unless it knows better.
+    pub(super) fn take_turn(&mut self, key: Bytes, turn: Turn) {
+        let left = turn.snapshot().filter(|left| left.revision > self.ahead.revision);
+        if let Some(left) = left.filter(|_| self.reads.is_empty()) {
+            self.know((*left).clone(), true);
+        }
+        self.turns.insert(key, turn);
     }
 
     /// Ends it. Whoever still has a view of it cannot use it any more.
@@ -109,7 +118,8 @@ impl Attempt {
         }
     }
 
-    /// Whether nothing was read or written yet, so that it may wait without being in the way.
+    /// Whether this is the first read. It alone may wait for a turn, since nothing is kept from
+    /// others meanwhile.
     pub(super) fn may_queue(&mut self) -> bool {
         !std::mem::replace(&mut self.queued, true)
     }
@@ -160,7 +170,7 @@ impl Attempt {
     pub(super) fn missing(&mut self, wanted: &[KeyRange], limit: usize) -> Vec<KeyRange> {
         let mut missing = Vec::new();
         for want in wanted {
-            let known = self.reads.knows(want) || self.reads.adopt(want, &self.ahead);
+            let known = self.reads.knows(want) || self.reads.adopt(want, &self.ahead.reads);
             if !known && missing.len() < limit && !missing.contains(want) {
                 missing.push(want.clone());
             }
@@ -185,7 +195,10 @@ impl Attempt {
         }
         let revision = if at == Revision::NONE { seen } else { at };
         for (range, answer) in answers {
-            self.reads.add(range, revision, answer.kvs);
+            // What was read stays.
+            if !self.reads.knows(&range) {
+                self.reads.add(range, revision, answer.kvs);
+            }
         }
     }
 

@@ -66,13 +66,14 @@ const MAX_OPS: usize = 128;
 /// # Calls
 ///
 /// One for each read that was not read before, and one for the commit. A conflict costs that one
-/// alone: its answer tells what the next run would read. A transaction that writes nothing is
-/// read as of one revision, and has no commit. After some tries there are pauses between them.
+/// alone: its answer tells what the next run would read. Where everything is read as of one
+/// revision, a transaction that writes nothing has no commit. After some tries there are pauses
+/// between them.
 ///
 /// Transactions of one client that fight over a key take turns, in this process, and one hands to
-/// the next what it left behind; those that have no such key in common go on side by side. A
-/// closure that runs another transaction on the same keys may wait a second for a turn that it has
-/// itself.
+/// the next what it left behind; those that have no such key in common go on side by side. A turn
+/// that lasts for more than a second is waited for no longer: that of a closure that does something
+/// else meanwhile, or that runs another transaction on the same keys.
 ///
 /// # Fenced
 ///
@@ -166,8 +167,8 @@ impl Stm {
     ///
     /// # Cancel safety
     ///
-    /// Nothing is done before the future is polled. Dropping it gives up: either nothing is written, or, if the commit was under way,
-    /// everything may be.
+    /// Nothing is done before the future is polled. Dropping it gives up: nothing is written, or, if
+    /// the commit was under way, everything may be.
     pub fn run<T, E, F, Fut>(
         &self,
         work: F,

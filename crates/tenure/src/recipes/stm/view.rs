@@ -12,9 +12,6 @@ use crate::{
     ops::{Get, GetResponse, IntoValue, OpResponse, Put, Txn, check_range, other_kind},
 };
 
-/// So much is read at once.
-const READS: usize = 128;
-
 /// The store as a transaction sees it, its own writes included. Nothing is written before it is
 /// committed.
 ///
@@ -129,7 +126,7 @@ impl View {
         loop {
             let (missing, at, isolation) = {
                 let mut attempt = self.attempt()?;
-                (attempt.missing(&wanted, READS), attempt.at, attempt.isolation)
+                (attempt.missing(&wanted, self.stm.max_ops.max(1)), attempt.at, attempt.isolation)
             };
             if missing.is_empty() {
                 return Ok(());
@@ -146,12 +143,7 @@ impl View {
         }
         let Some(lane) = self.stm.lane(key) else { return Ok(()) };
         let Some(turn) = lane.turn(&self.stm.client).await else { return Ok(()) };
-        let snapshot = turn.snapshot();
-        let mut attempt = self.attempt()?;
-        attempt.turns.insert(key.clone(), turn);
-        if let Some(snapshot) = snapshot {
-            attempt.know((*snapshot).clone(), true);
-        }
+        self.attempt()?.take_turn(key.clone(), turn);
         Ok(())
     }
 
@@ -183,10 +175,16 @@ impl View {
         at: Revision,
         local: bool,
     ) -> Result<(Revision, Vec<GetResponse>)> {
-        let gets = ranges.iter().map(|range| {
+        let get = |range: &KeyRange| {
             let get = Get::new(range.clone()).revision(at);
             if local { get.serializable() } else { get }
-        });
+        };
+        if let [single] = ranges {
+            let answer = self.stm.client.execute(get(single)).await?;
+            let answer = answer.into_get().ok_or_else(other_kind)?;
+            return Ok((answer.header.revision, vec![answer]));
+        }
+        let gets = ranges.iter().map(get);
         let answer = self.stm.client.execute(Txn::new().and_then(gets)).await?;
         let answer = answer.into_txn().ok_or_else(other_kind)?;
         let answers = answer.responses.into_iter().map(OpResponse::into_get);
