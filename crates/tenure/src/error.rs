@@ -61,6 +61,8 @@ pub enum ErrorKind {
     /// The session, or the place in a queue, that this rests on is lost;
     /// [`Error::loss_reason`] says why. Nothing was applied.
     Lost,
+    /// There is no room for more, and nothing was added.
+    Full,
     /// An actor of the client ended unexpectedly. A defect: please report it.
     Internal,
 }

@@ -110,8 +110,9 @@ pub use self::{
         Order, Put, PutResponse, PutValue, Reply, SortBy, Txn, TxnResponse, Via,
     },
     recipes::{
-        Acquire, Acquiring, ClaimState, Contender, Held, Holder, MultiGuard, MultiMutex, Mutex,
-        MutexGuard, ReadGuard, Release, RwLock, WriteGuard,
+        Acquire, Acquiring, ClaimState, Contender, Delivery, Enqueue, Held, Holder, MultiGuard,
+        MultiMutex, Mutex, MutexGuard, PriorityQueue, Queue, QueueItem, Queued, QueuedState,
+        ReadGuard, Release, RwLock, Take, WriteGuard,
     },
     session::{Session, SessionConfig},
     transport::{Connector, Io, Tcp},

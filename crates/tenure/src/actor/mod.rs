@@ -16,7 +16,10 @@ use actix::Addr;
 use crate::Client;
 pub use crate::{
     client::kv::{Execute, KvActor},
-    recipes::{AcquireLock, LockEvent, MutexActor, ReleaseLock, SubscribeLock, TryAcquireLock},
+    recipes::{
+        AckJob, AcquireLock, EnqueueJob, Job, LockEvent, MutexActor, NackJob, ReleaseLock,
+        SubscribeLock, TakeJob, TryAcquireLock, WorkQueueActor,
+    },
     session::{
         CloseSession, OpenSession, OrphanSession, SessionActor, SessionEvent, SubscribeSession,
     },

@@ -4,6 +4,7 @@ mod claim;
 mod holder;
 mod mutex;
 mod name;
+mod queue;
 mod rwlock;
 
 pub use self::{
@@ -12,6 +13,10 @@ pub use self::{
     mutex::{
         AcquireLock, LockEvent, MultiGuard, MultiMutex, Mutex, MutexActor, MutexGuard, ReleaseLock,
         SubscribeLock, TryAcquireLock,
+    },
+    queue::{
+        AckJob, Delivery, Enqueue, EnqueueJob, Job, NackJob, PriorityQueue, Queue, QueueItem,
+        Queued, QueuedState, Take, TakeJob, WorkQueueActor,
     },
     rwlock::{ReadGuard, RwLock, WriteGuard},
 };

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::{
-    Claim, ClaimState, Held, Progress, Stand,
+    Claim, ClaimState, Errand, Held, Progress, Stand,
     enter::{Entered, Patience},
 };
 use crate::{
@@ -38,17 +38,25 @@ pub(crate) struct Request {
     value: Option<Bytes>,
     patience: Patience,
     timeout: Option<Duration>,
+    errand: Arc<Errand>,
 }
 
 impl Request {
     pub(crate) fn new(what: &'static str, session: &Session, stands: Vec<Stand>) -> Self {
         let (session, patience) = (session.clone(), Patience::Wait);
-        Self { what, session, stands, value: None, patience, timeout: None }
+        let errand = Arc::default();
+        Self { what, session, stands, value: None, patience, timeout: None, errand }
     }
 
     /// What the keys say, in place of who we are.
     pub(crate) fn value(mut self, value: Bytes) -> Self {
         self.value = Some(value);
+        self
+    }
+
+    /// What else is done when the key comes and goes.
+    pub(crate) fn errand(mut self, errand: Errand) -> Self {
+        self.errand = Arc::new(errand);
         self
     }
 
@@ -303,6 +311,7 @@ impl Request {
             Arc::clone(life),
             nonce,
             places.collect(),
+            Arc::clone(&self.errand),
             Arc::clone(progress),
         );
         (claim, inherited)

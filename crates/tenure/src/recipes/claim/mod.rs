@@ -3,6 +3,7 @@
 
 mod acquiring;
 mod enter;
+mod errand;
 mod fenced;
 mod held;
 mod leave;
@@ -27,6 +28,8 @@ use tenure_core::{EtcdError, Fence, Moment, Revision, wait_queue::Rule};
 
 pub(crate) use self::{
     acquiring::Request,
+    errand::Errand,
+    persist::persist,
     stand::{Naming, Stand},
 };
 pub use self::{
@@ -52,6 +55,7 @@ pub(crate) struct Claim {
     /// What tells its keys from others of the session; none for a key of an earlier process.
     nonce: Option<u32>,
     places: Vec<Place>,
+    errand: Arc<Errand>,
     progress: Arc<Progress>,
     /// The number under which the life remembers it.
     number: OnceLock<u64>,
@@ -88,6 +92,7 @@ impl Claim {
         life: Arc<Life>,
         nonce: Option<u32>,
         places: Vec<(Bytes, &Stand)>,
+        errand: Arc<Errand>,
         progress: Arc<Progress>,
     ) -> Arc<Self> {
         progress.hangs_on(&life);
@@ -106,6 +111,7 @@ impl Claim {
             life,
             nonce,
             places: places.into_iter().map(place).collect(),
+            errand,
             progress,
             number: OnceLock::new(),
             unanswered: AtomicBool::new(false),
@@ -142,6 +148,10 @@ impl Claim {
 
     fn modified(&self) -> Revision {
         Revision(self.modified.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn errand(&self) -> &Errand {
+        &self.errand
     }
 
     /// One for each key, in the order of the names.
