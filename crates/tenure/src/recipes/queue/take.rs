@@ -200,12 +200,10 @@ impl Work {
             else {
                 return Err(crate::ops::other_kind());
             };
-            let rescued = runs.count > workers.count && self.rescue().await?;
-            match first.into_kv() {
-                Some(kv) => return Ok(Some(Found::of(kv, layout))),
-                None if rescued => {}
-                None => return Ok(None),
+            if runs.count > workers.count && self.rescue().await? {
+                continue;
             }
+            return Ok(first.into_kv().map(|kv| Found::of(kv, layout)));
         }
     }
 }
