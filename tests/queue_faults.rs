@@ -2,7 +2,7 @@
 //! workers that die between any two requests, consumers that give up at the worst moment. On the
 //! embedded server, in virtual time.
 
-use std::{future::IntoFuture, time::Duration};
+use std::{cell::Cell, future::IntoFuture, time::Duration};
 
 use bytes::Bytes;
 use tenure::{
@@ -204,6 +204,49 @@ fn a_take_that_is_given_up_unanswered_gives_back_what_a_late_copy_takes() {
     }
 }
 
+#[test]
+fn whoever_is_overtaken_while_an_answer_is_missing_goes_on_to_the_next() {
+    virtual_time(async |server| {
+        let embedded = embedded(&server);
+        let client = server.client().await.unwrap();
+        let queue = Queue::new(&stranger(&server).await, "q");
+        let first = queue.enqueue("a").await.unwrap();
+        let look = embedded.inject(Fault::delay(Duration::ZERO).on(Call::Txn).times(1));
+        let missing = embedded.inject(Fault::ignore().on(Call::Txn).times(1));
+        let tap = embedded.tap(100);
+        let taking = tokio::spawn(queue.take().into_future());
+        eventually(SOON, "it is asked", async || look.is_spent() && missing.is_spent()).await;
+        let copies = txns(&tap);
+        client.delete(&first).await.unwrap();
+        sleep(seconds(1)).await;
+        Queue::new(&open(&client).await, "q").enqueue("b").await.unwrap();
+        assert_eq!(ended(taking).await.unwrap().value, "b");
+        nothing_is_left(&client).await;
+        let before = embedded.revision();
+        for copy in &copies {
+            comes_late(embedded, copy).await;
+        }
+        assert_eq!(embedded.revision(), before);
+
+        // The same of an item that is put.
+        let queue = PriorityQueue::new(&stranger(&server).await, "q");
+        queue.enqueue(1, "a").await.unwrap();
+        let missing = embedded.inject(Fault::ignore().on(Call::Txn).times(1));
+        let tap = embedded.tap(100);
+        let putting = tokio::spawn(queue.enqueue(1, "c").into_future());
+        eventually(SOON, "it is put", async || missing.is_spent()).await;
+        let copies = txns(&tap);
+        PriorityQueue::new(&stranger(&server).await, "q").enqueue(1, "b").await.unwrap();
+        ended(putting).await.unwrap();
+        for copy in &copies {
+            comes_late(embedded, copy).await;
+        }
+        let items = queue.items().await.unwrap();
+        let values: Vec<_> = items.iter().map(|item| &item.value[..]).collect();
+        assert_eq!(values, [b"a", b"b", b"c"]);
+    });
+}
+
 /// What a worker does until it dies: takes an item, and says how it went.
 async fn works(queue: Queue, acknowledges: bool) -> Result<bool> {
     let delivery = queue.take_leased().await?;
@@ -273,40 +316,49 @@ fn jobs_that_kill_their_workers_end_as_dead_letters() {
 #[test]
 fn who_gives_up_at_the_instant_of_the_take_had_it_or_it_is_there() {
     for leased in [true, false] {
-        for patience in 0..120 {
+        let ended_early = Cell::new(0);
+        // Each request takes 2 ms, so that it is given up before, during and after each of them,
+        // and a few turns of the tasks later.
+        for (time, turns) in (0..7).flat_map(|time| (0..6).map(move |turns| (time, turns))) {
             virtual_time(async |server| {
                 let session = stranger(&server).await;
                 let queue = Queue::new(&session, "q");
                 let taking = async {
                     match leased {
-                        true => queue.take_leased().await.unwrap().ack().await.unwrap(),
-                        false => drop(queue.take().await.unwrap()),
+                        true => Ok(queue.take_leased().await.unwrap()),
+                        false => Err(queue.take().await.unwrap()),
                     }
                 };
                 queue.enqueue("a").await.unwrap();
+                let slow = Fault::delay(Duration::from_millis(2)).on(Call::Txn);
+                let _slow = embedded(&server).inject(slow);
                 let given_up = async {
-                    for _ in 0..patience {
+                    sleep(Duration::from_millis(time)).await;
+                    for _ in 0..turns {
                         yield_now().await;
                     }
                 };
                 let taken = tokio::select! {
                     biased;
-                    () = taking => true,
-                    () = given_up => false,
+                    taken = taking => Some(taken),
+                    () = given_up => None,
                 };
-                let items = async || queue.items().await.unwrap();
-                let is_settled =
-                    async || items().await.iter().all(|item| item.state == QueuedState::Waiting);
-                eventually(SOON, "nobody has it", is_settled).await;
-                if taken {
-                    assert!(items().await.is_empty());
-                } else {
-                    // Of a delivery the acknowledgement may have been under way.
-                    let again = queue.take().timeout(MINUTE).await;
-                    assert!(leased || again.is_ok_and(|item| item.value == "a"));
+                let gave_up = taken.is_none();
+                match taken {
+                    Some(Ok(delivery)) => delivery.ack().await.unwrap(),
+                    Some(Err(item)) => assert_eq!(item.value, "a"),
+                    None => {
+                        let again = queue.take_leased().timeout(MINUTE).await.unwrap();
+                        assert_eq!((&again.value()[..], again.attempts()), (&b"a"[..], 1));
+                        again.ack().await.unwrap();
+                    }
                 }
+                assert!(queue.items().await.unwrap().is_empty());
+                ended_early.set(ended_early.get() + usize::from(gave_up));
             });
         }
+        let given_up = ended_early.take();
+        assert!((20..40).contains(&given_up), "{given_up} of 42 gave up");
     }
 }
 

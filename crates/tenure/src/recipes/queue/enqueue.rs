@@ -83,7 +83,7 @@ async fn run(
         }
     };
     let mut limit = pin!(limit);
-    let mut place = None;
+    let (mut place, mut outage) = (None, None);
     let added = loop {
         match work.append(ENQUEUE, &item, work.bound).await {
             Ok(Some(key)) => break Ok(key),
@@ -91,6 +91,11 @@ async fn run(
                 break Err(Error::new(ErrorKind::Full, ENQUEUE, "the queue has no room"));
             }
             Ok(None) => {}
+            // Nothing was put.
+            Err(error) if error.is_retryable() => match work.outlast(error, &mut outage).await {
+                Ok(()) => continue,
+                Err(error) => break Err(error),
+            },
             Err(error) => break Err(error),
         }
         let room = pin!(work.wait_for_room(&mut place));

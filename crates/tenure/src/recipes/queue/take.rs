@@ -124,7 +124,13 @@ impl Work {
     async fn take<T>(&self, patience: Patience, take_one: TakeOne<T>) -> Result<Option<T>> {
         self.session().living(TAKE).await?;
         loop {
-            let Some(found) = self.look().await? else { break };
+            let found = match (self.look().await, patience) {
+                (Ok(Some(found)), _) => found,
+                (Ok(None), _) => break,
+                // Waiting outlasts it.
+                (Err(error), Patience::Wait) if error.is_retryable() => break,
+                (Err(error), _) => return Err(error),
+            };
             match (take_one(self.clone(), found).await?, patience) {
                 (Some(taken), _) => return Ok(Some(taken)),
                 // Somebody was faster, so there may be more.
@@ -177,16 +183,27 @@ impl Work {
         take_one: TakeOne<T>,
         outage: &mut Option<Outage>,
     ) -> Result<T> {
+        // Others who came before have left more than one, if there is much to do.
+        if let Some(taken) = self.take_what_is_there(take_one).await? {
+            return Ok(taken);
+        }
         let mut news = News::of(self, &[Subject::Items, Subject::Orphans]);
         loop {
             news.next().await?;
-            while let Some(found) = self.look().await? {
-                if let Some(taken) = take_one(self.clone(), found).await? {
-                    return Ok(taken);
-                }
+            if let Some(taken) = self.take_what_is_there(take_one).await? {
+                return Ok(taken);
             }
             *outage = None;
         }
+    }
+
+    async fn take_what_is_there<T>(&self, take_one: TakeOne<T>) -> Result<Option<T>> {
+        while let Some(found) = self.look().await? {
+            if let Some(taken) = take_one(self.clone(), found).await? {
+                return Ok(Some(taken));
+            }
+        }
+        Ok(None)
     }
 
     /// The item to take next, if there is one. Jobs without a worker become items on the way.
