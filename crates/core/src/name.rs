@@ -25,8 +25,8 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
 /// ```
 /// assert_eq!(tenure_core::name::escape("jobs/eu west"), "jobs%2Feu%20west");
 /// ```
-pub fn escape(name: &str) -> String {
-    escape_all_but(name.as_bytes(), b"_-")
+pub fn escape(name: impl AsRef<[u8]>) -> String {
+    escape_all_but(name.as_ref(), b"_-")
 }
 
 /// The key of one acquisition: `<prefix><lease>-<nonce>`, both in hexadecimal.

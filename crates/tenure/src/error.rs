@@ -66,7 +66,7 @@ pub enum ErrorKind {
     /// Others changed what a transaction rests on, at each of its tries; nothing was applied.
     /// [`Error::conflicting_keys`] says what.
     Conflict,
-    /// As many as may are there already. Nothing stays of the asking.
+    /// There is no room: as many as may are there already. Nothing stays of the asking.
     Full,
     /// An actor of the client ended unexpectedly. A defect: please report it.
     Internal,

@@ -17,10 +17,11 @@ use crate::Client;
 pub use crate::{
     client::kv::{Execute, KvActor},
     recipes::{
-        AcquireLock, AddCount, AwaitLatch, BarrierActor, CountDownBy, CounterActor,
-        DoubleBarrierActor, EnterBarrier, GetCount, HoldBarrier, LatchActor, LeaderBound,
-        LeaveBarrier, LockEvent, MutexActor, ReleaseBarrier, ReleaseLock, RunningActor, SetCount,
-        StepDown, StmActor, SubscribeLock, Transact, TryAcquireLock, WaitBarrier,
+        AckJob, AcquireLock, AddCount, AwaitLatch, BarrierActor, CountDownBy, CounterActor,
+        DoubleBarrierActor, EnqueueJob, EnterBarrier, GetCount, HoldBarrier, Job, LatchActor,
+        LeaderBound, LeaveBarrier, LockEvent, MutexActor, NackJob, ReleaseBarrier, ReleaseLock,
+        RunningActor, SetCount, StepDown, StmActor, SubscribeLock, TakeJob, Transact,
+        TryAcquireLock, WaitBarrier, WorkQueueActor,
     },
     session::{
         CloseSession, OpenSession, OrphanSession, SessionActor, SessionEvent, SubscribeSession,

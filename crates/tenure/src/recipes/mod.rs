@@ -13,6 +13,7 @@ mod mutex;
 mod name;
 mod once;
 mod own_key;
+mod queue;
 mod rwlock;
 mod semaphore;
 mod stm;
@@ -39,6 +40,10 @@ pub use self::{
         SubscribeLock, TryAcquireLock,
     },
     own_key::HeldKey,
+    queue::{
+        AckJob, Delivery, Enqueue, EnqueueJob, Job, NackJob, PriorityQueue, Queue, QueueItem,
+        Queued, QueuedState, Take, TakeJob, WorkQueueActor,
+    },
     rwlock::{ReadGuard, RwLock, WriteGuard},
     semaphore::{PermitClaim, Permits, Semaphore},
     stm::{Isolation, Stm, StmActor, Transact, View},

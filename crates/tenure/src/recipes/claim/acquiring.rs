@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::{
-    Claim, ClaimState, Held, Progress, Stand,
+    Claim, ClaimState, Errand, Held, Progress, Stand,
     enter::{Entered, Patience},
 };
 use crate::{
@@ -38,6 +38,7 @@ pub(crate) struct Request {
     value: Option<Bytes>,
     patience: Patience,
     timeout: Option<Duration>,
+    errand: Arc<Errand>,
     /// What must be done before.
     first: Option<First>,
 }
@@ -45,7 +46,9 @@ pub(crate) struct Request {
 impl Request {
     pub(crate) fn new(what: &'static str, session: &Session, stands: Vec<Stand>) -> Self {
         let (session, patience) = (session.clone(), Patience::Wait);
-        Self { what, session, stands, value: None, patience, timeout: None, first: None }
+        let errand = Arc::default();
+        let (value, timeout, first) = (None, None, None);
+        Self { what, session, stands, value, patience, timeout, errand, first }
     }
 
     /// What the keys say, in place of who we are.
@@ -60,6 +63,12 @@ impl Request {
         F: Future<Output = Result<()>> + Send + 'static,
     {
         self.first = Some(Box::new(|| Box::pin(first())));
+        self
+    }
+
+    /// What else is done when the key comes and goes.
+    pub(crate) fn errand(mut self, errand: Errand) -> Self {
+        self.errand = Arc::new(errand);
         self
     }
 
@@ -319,6 +328,7 @@ impl Request {
             Arc::clone(life),
             nonce,
             places.collect(),
+            Arc::clone(&self.errand),
             Arc::clone(progress),
         );
         (claim, inherited)

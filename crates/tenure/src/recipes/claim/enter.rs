@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak, atomic::Ordering};
 use bytes::Bytes;
 use tenure_core::{KeyRange, KeyValue, Revision, wait_queue::Rule};
 
-use super::{Claim, Place, persist::persist};
+use super::{Claim, Place, persist};
 use crate::{
     client::{Ahead, Before, Own, Waiter, listing, room_of},
     error::{Error, LossReason, Result},
@@ -192,6 +192,7 @@ impl Claim {
         let life = &self.life;
         let fresh = self.places.iter().map(|place| Compare::missing(place.key.clone()));
         let no_late_copy = Compare::mod_revision(life.guard_key()).equal(guard);
+        let when = fresh.chain([no_late_copy]).chain(self.errand.when());
         // All reads stand before all puts: who is there without us.
         let mut ops: Vec<Op> =
             self.places.iter().flat_map(|place| self.reads(place, look)).collect();
@@ -200,9 +201,10 @@ impl Claim {
                 Op::from(Put::new(place.key.clone(), value.clone()).lease(life.lease))
             }),
         );
+        ops.extend(self.errand.on_entering());
         let own = self.places.iter().map(|place| Get::new(place.key.clone()).keys_only());
         let guard = Get::new(life.guard_key());
-        Txn::new().when(fresh.chain([no_late_copy])).and_then(ops).or_else(own.chain([guard]))
+        Txn::new().when(when).and_then(ops).or_else(own.chain([guard]))
     }
 
     /// What to read of the queue of a place: who is there, and the last one to wait for.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use tenure_core::{EtcdError, Revision};
 
-use super::{Claim, Place, persist::persist};
+use super::{Claim, Place, persist};
 use crate::{
     error::{Error, LossReason, Result},
     ops::{Compare, Delete, Get, Op, OpResponse, Put, Txn, TxnResponse},
@@ -51,14 +51,17 @@ impl Claim {
         };
         match answer {
             Ok(answer) => {
-                let all = deleted(&answer) == self.kept().count();
+                // With the keys an errand may have deleted others.
+                let all = deleted(&answer) >= self.kept().count();
                 let repeated = repeated.load(Ordering::Acquire);
                 if !all && !repeated && self.loss().is_none() {
                     // Somebody was faster; who, is asked once.
                     self.ask_why();
                     self.lost().await;
                 }
-                Ok(self.left(all || repeated, all && !late && !repeated))
+                // An earlier copy deleted them, unless the lease did.
+                let by_copy = repeated && self.life.loss(self.now()).is_none();
+                Ok(self.left(all || by_copy, all && !late && !repeated))
             }
             Err(error) if error.etcd_error() == Some(EtcdError::LeaseNotFound) => {
                 self.life.end(LossReason::Revoked);
@@ -168,8 +171,10 @@ impl Claim {
         let (created, modified) = (self.created(), self.modified());
         let delete = |key: &Bytes| Delete::new(key.clone());
         if created == Revision::NONE {
-            // Whatever is there was put by a copy, since nobody else uses these names.
-            return Txn::new().and_then(self.kept().map(|place| delete(&place.key)));
+            // Whatever is there was put by a copy, all at once, since nobody else uses these names.
+            let put = Compare::exists(self.places[0].key.clone());
+            let all = self.kept().map(|place| Op::from(delete(&place.key)));
+            return Txn::new().when([put]).and_then(all).and_then(self.errand.on_leaving());
         }
         let if_ours = |place: &Place| {
             let ours = [
@@ -179,7 +184,7 @@ impl Claim {
             Txn::new().when(ours).and_then([delete(&place.key)])
         };
         match &self.kept().collect::<Vec<_>>()[..] {
-            [place] => if_ours(place),
+            [place] => if_ours(place).and_then(self.errand.on_leaving()),
             places => Txn::new().and_then(places.iter().map(|place| if_ours(place))),
         }
     }

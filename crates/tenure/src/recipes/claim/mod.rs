@@ -3,6 +3,7 @@
 
 mod acquiring;
 mod enter;
+mod errand;
 mod fenced;
 mod held;
 mod leave;
@@ -29,6 +30,9 @@ use tenure_core::{EtcdError, Fence, Moment, Revision, wait_queue::Rule};
 use self::rewrite::Writing;
 pub(crate) use self::{
     acquiring::Request,
+    errand::Errand,
+    persist::persist,
+    progress::Progress,
     stand::{Naming, Stand},
 };
 pub use self::{
@@ -37,7 +41,6 @@ pub use self::{
     leave::Release,
     stage::ClaimState,
 };
-pub(crate) use self::{persist::persist, progress::Progress};
 use crate::{
     client::{Client, Queue, Waiter},
     error::{Error, LossReason, Result},
@@ -54,6 +57,7 @@ pub(crate) struct Claim {
     /// What tells its keys from others of the session; none for a key of an earlier process.
     nonce: Option<u32>,
     places: Vec<Place>,
+    errand: Arc<Errand>,
     progress: Arc<Progress>,
     /// The number under which the life remembers it.
     number: OnceLock<u64>,
@@ -90,6 +94,7 @@ impl Claim {
         life: Arc<Life>,
         nonce: Option<u32>,
         places: Vec<(Bytes, &Stand)>,
+        errand: Arc<Errand>,
         progress: Arc<Progress>,
     ) -> Arc<Self> {
         progress.hangs_on(&life);
@@ -108,6 +113,7 @@ impl Claim {
             life,
             nonce,
             places: places.into_iter().map(place).collect(),
+            errand,
             progress,
             number: OnceLock::new(),
             unanswered: AtomicBool::new(false),
@@ -144,6 +150,10 @@ impl Claim {
 
     fn modified(&self) -> Revision {
         Revision(self.modified.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn errand(&self) -> &Errand {
+        &self.errand
     }
 
     /// One for each key, in the order of the names.

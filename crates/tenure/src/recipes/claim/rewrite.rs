@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tenure_core::Revision;
 use tokio::sync::{Mutex, MutexGuard, oneshot};
 
-use super::{Claim, enter::Found, persist::persist};
+use super::{Claim, enter::Found, persist};
 use crate::{
     error::{Error, LossReason, Result},
     ops::{Get, KeepValue, Op, Put, Txn},

@@ -1,0 +1,43 @@
+//! What else the transactions do that put the keys of a claim and delete them.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::ops::{Compare, Op};
+
+/// Done together with the keys of a claim, or not at all.
+#[derive(Default)]
+pub(crate) struct Errand {
+    /// The keys are put only if this holds.
+    when: Vec<Compare>,
+    on_entering: Vec<Op>,
+    on_leaving: Mutex<Vec<Op>>,
+}
+
+impl Errand {
+    /// What is done when the keys are put must be such that it can be done only once.
+    pub(crate) fn new(when: Vec<Compare>, on_entering: Vec<Op>) -> Self {
+        Self { when, on_entering, on_leaving: Mutex::default() }
+    }
+
+    pub(super) fn when(&self) -> Vec<Compare> {
+        self.when.clone()
+    }
+
+    pub(super) fn on_entering(&self) -> Vec<Op> {
+        self.on_entering.clone()
+    }
+
+    pub(super) fn on_leaving(&self) -> Vec<Op> {
+        self.leaving().clone()
+    }
+
+    /// From now on this is done when the keys are deleted.
+    pub(crate) fn leave_with(&self, ops: Vec<Op>) {
+        *self.leaving() = ops;
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, Vec<Op>> {
+        // Nothing in here can panic while it is held.
+        self.on_leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
