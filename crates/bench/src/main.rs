@@ -12,7 +12,7 @@
 //! | `handover-worn` | the same, after four times as long | the same |
 //! | `handover-processes` | processes with one lock | the same |
 //! | `election` `succession` | candidates; of the latter, while two others write | `tenure` `etcd-client` |
-//! | `semaphore-wakes` | clients that wait for one permit | `tenure` |
+//! | `semaphore-wakes` `queue-wakes` | clients that wait for one permit, for items | `tenure` |
 //! | `increments` | tasks that add to one counter | `tenure` `tenure-counter` `etcd-client` |
 //! | `fanout` | watches of one key | `tenure` `etcd-client` `etcd-client-shared` `tonic` |
 //! | `idle` | watches that nothing happens to | `tenure` `etcd-client` |
@@ -74,6 +74,7 @@ fn main() -> anyhow::Result<()> {
         "handover-processes" => peers::block_on(&order, processes::contend_all(&order)),
         "election" | "succession" => peers::block_on(&order, elections::run(&order)),
         "semaphore-wakes" => peers::block_on(&order, wakes::semaphore(&order)),
+        "queue-wakes" => peers::block_on(&order, wakes::queue(&order)),
         "increments" => peers::block_on(&order, stm::run(&order)),
         "fanout" => peers::block_on(&order, fanout::run(&order)),
         "idle" => peers::block_on(&order, idle::run(&order)),

@@ -1,19 +1,19 @@
-//! Which lock is meant.
+//! Which lock, or what else, is meant.
 
 use std::{ffi::OsString, fmt, os::unix::ffi::OsStrExt};
 
 use clap::Args;
 use tenure::{Client, Contender, Mutex, Session};
 
-use crate::bytes_text::shown;
+use crate::{bytes_text::shown, exit::Failure};
 
 #[derive(Args, Debug)]
 pub(crate) struct Target {
-    /// The lock's name
+    /// Its name
     #[arg(required_unless_present = "prefix")]
     name: Option<String>,
 
-    /// In place of a name: the lock on this raw prefix, as `etcdctl lock PREFIX` and Go's client
+    /// In place of a name: what is on this raw prefix, as `etcdctl lock PREFIX` and Go's client
     /// have it
     #[arg(long, conflicts_with = "name")]
     prefix: Option<OsString>,
@@ -37,6 +37,14 @@ impl Target {
 
     pub(crate) fn raw_prefix(&self) -> Option<&[u8]> {
         self.prefix.as_ref().map(|prefix| prefix.as_bytes())
+    }
+
+    /// The name of what has no layout to share with others.
+    pub(crate) fn only_name(&self, what: &str) -> Result<&str, Failure> {
+        match self.prefix {
+            Some(_) => Err(Failure::usage(format!("--prefix: {what} has a name only"))),
+            None => Ok(self.name()),
+        }
     }
 
     /// Empty, which no lock's name may be, only where there is a prefix.

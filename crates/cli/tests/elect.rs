@@ -192,6 +192,28 @@ async fn inspect_shows_every_kind() {
         let text = inspect("semaphore", false).await;
         assert!(text.contains("holds (2)"), "{text}");
 
+        let queue = tenure::Queue::new(&session, "it");
+        queue.enqueue("first").await.unwrap();
+        queue.enqueue("second").await.unwrap();
+        let delivery = queue.take_leased().await.unwrap();
+        let items = json("queue").await["items"].clone();
+        assert_eq!((&items[0]["value"], &items[0]["state"]), (&"second".into(), &"waits".into()));
+        assert_eq!((&items[1]["value"], &items[1]["state"]), (&"first".into(), &"runs".into()));
+        assert_eq!(items[1]["worker"]["pid"], std::process::id());
+        let text = inspect("queue", false).await;
+        assert!(text.contains("runs   1") && text.contains("waits  0"), "{text}");
+        delivery.ack().await.unwrap();
+        let text = inspect("priority-queue", false).await;
+        assert_eq!(text, "nothing is in the queue \"it\"\n");
+
+        assert_eq!(inspect("barrier", false).await, "the barrier \"it\" is open\n");
+        let held = tenure::Barrier::new(&client, "it").hold(&session).await.unwrap().unwrap();
+        assert_eq!(json("barrier").await["held"], true);
+        held.release().await.unwrap();
+        let latch = tenure::CountDownLatch::new(&client, "it");
+        assert!(latch.try_set_count(2).await.unwrap());
+        assert_eq!(inspect("latch", false).await, "the latch \"it\" waits for 2 more\n");
+
         reads.release().await.unwrap();
         waiting.await.unwrap().unwrap().release().await.unwrap();
         permits.release().await.unwrap();
