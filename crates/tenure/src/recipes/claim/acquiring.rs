@@ -247,7 +247,7 @@ impl Request {
                 progress.wait_for_turn(self.what).await?;
                 if is_old && self.value.is_some() {
                     claim.rewrite(Some(value)).await?;
-                } else if !at_once && claim.wants_permits() {
+                } else if (is_old || !at_once) && claim.wants_permits() {
                     // Whoever is behind in a long queue waits for this.
                     claim.rewrite(None).await?;
                 }

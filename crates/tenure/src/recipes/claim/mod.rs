@@ -28,6 +28,7 @@ use tenure_core::{EtcdError, Fence, Moment, Revision, wait_queue::Rule};
 
 pub(crate) use self::{
     acquiring::Request,
+    persist::persist,
     stand::{Naming, Stand},
 };
 pub use self::{

@@ -18,7 +18,7 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 ///
 /// `unanswered` becomes true, and stays so, once a copy may be under way that nobody waits for:
 /// a server that stood still may apply it much later. That holds also if this future is dropped.
-pub(super) async fn persist(
+pub(crate) async fn persist(
     client: &Client,
     txn: &Txn,
     unanswered: &AtomicBool,
