@@ -3,24 +3,21 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
 use futures::{FutureExt, TryStreamExt};
 use tenure::{
-    ClaimState, Connector, ErrorKind, EventKind, FenceGate, KeyRange, LossReason, Mutex, Put,
-    Release,
+    ClaimState, ErrorKind, EventKind, FenceGate, KeyRange, LossReason, Mutex, Put, Release,
 };
-use tenure_testkit::{
-    Call, Embedded, Fault, TestServer,
-    embed::{Data, Recorded, Tap},
-    eventually, virtual_time,
-};
+use tenure_testkit::{Call, Embedded, Fault, TestServer, embed::Data, eventually, virtual_time};
 use tokio::time::{Instant, sleep, timeout};
 
+#[path = "support/copies.rs"]
+mod copies;
 #[path = "support/lock.rs"]
 mod lock;
 #[path = "support/start.rs"]
 mod start;
 
+use copies::{comes_late, txns};
 use lock::{
     acquire, contenders_are, ended, granted, holders_are, open, open_for, queue_up, seconds,
     stranger, why,
@@ -35,32 +32,6 @@ fn embedded(server: &TestServer) -> &Embedded {
 
 fn locks() -> KeyRange {
     KeyRange::prefix("tenure/mutex/")
-}
-
-/// The transactions that were recorded.
-fn txns(tap: &Tap) -> Vec<Recorded> {
-    tap.take().into_iter().filter(|call| call.path == Call::Txn.path()).collect()
-}
-
-/// Makes a call once more, byte for byte: a copy that was under way all the time.
-async fn comes_late(server: &Embedded, call: &Recorded) {
-    let pipe = server.connector().connect("").await.unwrap();
-    let (mut http, connection) = h2::client::handshake(pipe).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let request = http::Request::post(format!("http://embedded{}", call.path))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(())
-        .unwrap();
-    let (answer, mut body) = http.send_request(request, false).unwrap();
-    let mut frame = BytesMut::new();
-    frame.put_u8(0);
-    frame.put_u32(call.request.len().try_into().unwrap());
-    frame.put_slice(&call.request);
-    body.send_data(frame.freeze(), true).unwrap();
-    // It says whether the transaction could be done at all, and that is looked at in the store.
-    timeout(SOON, answer).await.expect("it is answered").unwrap();
-    connection.abort();
 }
 
 #[test]
