@@ -16,7 +16,12 @@ use actix::Addr;
 use crate::Client;
 pub use crate::{
     client::kv::{Execute, KvActor},
-    recipes::{AcquireLock, LockEvent, MutexActor, ReleaseLock, SubscribeLock, TryAcquireLock},
+    recipes::{
+        AcquireLock, AcquirePermits, AcquireRead, AcquireWrite, ClaimActor, Downgrade, LockEvent,
+        MutexActor, PermitEvent, ReleaseLock, ReleasePermits, ResizeSemaphore, RwLockActor,
+        SemaphoreActor, SubscribeLock, SubscribePermits, TryAcquireLock, TryAcquirePermits,
+        TryAcquireRead, TryAcquireWrite,
+    },
     session::{
         CloseSession, OpenSession, OrphanSession, SessionActor, SessionEvent, SubscribeSession,
     },

@@ -9,13 +9,19 @@ mod rwlock;
 mod semaphore;
 
 pub use self::{
-    claim::{Acquire, Acquiring, ClaimState, Held, Release},
+    claim::{Acquire, Acquiring, ClaimActor, ClaimState, Held, Release},
     election::{Election, Leader, Leadership, Observer, TransferError},
     holder::{Contender, Holder},
     mutex::{
         AcquireLock, LockEvent, MultiGuard, MultiMutex, Mutex, MutexActor, MutexGuard, ReleaseLock,
         SubscribeLock, TryAcquireLock,
     },
-    rwlock::{ReadGuard, RwLock, WriteGuard},
-    semaphore::{PermitClaim, Permits, Semaphore},
+    rwlock::{
+        AcquireRead, AcquireWrite, Downgrade, ReadGuard, RwLock, RwLockActor, TryAcquireRead,
+        TryAcquireWrite, WriteGuard,
+    },
+    semaphore::{
+        AcquirePermits, PermitClaim, PermitEvent, Permits, ReleasePermits, ResizeSemaphore,
+        Semaphore, SemaphoreActor, SubscribePermits, TryAcquirePermits,
+    },
 };

@@ -95,6 +95,15 @@ impl<G> Acquire<G> {
     }
 }
 
+impl<G> Acquire<G> {
+    pub(crate) fn timeout_if(self, timeout: Option<Duration>) -> Self {
+        match timeout {
+            Some(timeout) => self.timeout(timeout),
+            None => self,
+        }
+    }
+}
+
 impl<G> IntoFuture for Acquire<G> {
     type Output = Result<G>;
     type IntoFuture = Acquiring<G>;

@@ -2,6 +2,7 @@
 //! to the one that deletes them. What all recipes with a queue have in common.
 
 mod acquiring;
+mod actor;
 mod enter;
 mod fenced;
 mod held;
@@ -28,11 +29,13 @@ use tenure_core::{EtcdError, Fence, Moment, Revision, wait_queue::Rule};
 
 pub(crate) use self::{
     acquiring::Request,
+    actor::{Asking, Kept},
     persist::persist,
     stand::{Naming, Stand},
 };
 pub use self::{
     acquiring::{Acquire, Acquiring},
+    actor::ClaimActor,
     held::Held,
     leave::Release,
     stage::ClaimState,

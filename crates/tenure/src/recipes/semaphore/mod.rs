@@ -1,5 +1,6 @@
 //! So many at a time, in the order of asking.
 
+mod actor;
 mod limit;
 mod permits;
 
@@ -12,7 +13,13 @@ use tenure_core::{
 };
 
 use self::limit::Limit;
-pub use self::permits::Permits;
+pub use self::{
+    actor::{
+        AcquirePermits, PermitEvent, ReleasePermits, ResizeSemaphore, SemaphoreActor,
+        SubscribePermits, TryAcquirePermits,
+    },
+    permits::Permits,
+};
 use super::{
     Contender,
     claim::{Acquire, Naming, Request, Stand},
