@@ -75,7 +75,7 @@ async fn readers_and_writers_of_both_sides_keep_one_another_out() {
                     got(reading).await.release().await.unwrap();
                 } else {
                     assert!(got(reading).await.is_held());
-                    take(lock.try_read()).await.expect("no writer is inside");
+                    drop(take(lock.try_read()).await.expect("no writer is inside"));
                     theirs.leaves().await;
                 }
             } else {
