@@ -9,6 +9,8 @@
 //! This binary has a `main` of its own, because it is each of the processes, too. The judges' own
 //! cases come first.
 
+#[path = "campaign/asking.rs"]
+mod asking;
 #[path = "campaign/counting.rs"]
 mod counting;
 #[path = "campaign/crew.rs"]
@@ -63,7 +65,11 @@ impl Campaign {
     }
 }
 
-const CAMPAIGNS: [Campaign; 1] = [Campaign::of::<recipes::CountsUnderAMutex>()];
+const CAMPAIGNS: [Campaign; 3] = [
+    Campaign::of::<recipes::CountsUnderAMutex>(),
+    Campaign::of::<recipes::CountsUnderAnRwLock>(),
+    Campaign::of::<recipes::SharesPermits>(),
+];
 
 fn main() -> ExitCode {
     match env::var(ORDERS) {

@@ -2,70 +2,27 @@
 
 use std::time::Duration;
 
-use actix::{Actor, Addr, Context, Handler, Message, Recipient};
+use actix::Actor;
 use tenure::{
-    ClaimState, Client, ErrorKind, LeaseState, LossReason, Mutex, Release, Session, SessionConfig,
+    ClaimState, ErrorKind, LeaseState, LossReason, Mutex, Release, Session, SessionConfig,
     actor::{
         AcquireLock, CloseSession, LockEvent, MutexActor, OpenSession, OrphanSession, ReleaseLock,
         SessionActor, SessionEvent, SubscribeLock, SubscribeSession, TryAcquireLock,
     },
 };
-use tenure_testkit::{Server, TestServer, eventually, on_each_server};
-use tokio::{sync::mpsc, time::timeout};
+use tenure_testkit::eventually;
+use tokio::time::timeout;
 
+#[path = "support/actors.rs"]
+mod actors;
 #[path = "support/lock.rs"]
 mod lock;
 #[path = "support/start.rs"]
 mod start;
 
+use actors::{Heard, in_actix};
 use lock::{contenders_are, ended, granted, open, queue_up};
-use start::{MINUTE, SOON, start};
-
-/// Runs `test` on each server, in a System, with all actors of the client in it.
-fn in_actix(test: impl AsyncFn(&TestServer, Client)) {
-    actix::System::new().block_on(on_each_server(async |server: Server| {
-        let (server, _) = start(&server).await;
-        let client = server.connect().current_arbiter().connect().await.unwrap();
-        test(&server, client).await;
-    }));
-}
-
-/// Keeps what it is told.
-struct Ear<M>(mpsc::UnboundedSender<M>);
-
-impl<M: Unpin + 'static> Actor for Ear<M> {
-    type Context = Context<Self>;
-}
-
-impl<M: Message<Result = ()> + Unpin + 'static> Handler<M> for Ear<M> {
-    type Result = ();
-
-    fn handle(&mut self, told: M, _: &mut Context<Self>) {
-        // The test may have heard enough.
-        let _ = self.0.send(told);
-    }
-}
-
-/// Who listens, and what was heard.
-struct Heard<M: Message<Result = ()> + Unpin + Send + 'static> {
-    ear: Addr<Ear<M>>,
-    told: mpsc::UnboundedReceiver<M>,
-}
-
-impl<M: Message<Result = ()> + Unpin + Send + 'static> Heard<M> {
-    fn new() -> Self {
-        let (sender, told) = mpsc::unbounded_channel();
-        Self { ear: Ear(sender).start(), told }
-    }
-
-    fn recipient(&self) -> Recipient<M> {
-        self.ear.clone().recipient()
-    }
-
-    async fn next(&mut self) -> M {
-        timeout(SOON, self.told.recv()).await.expect("something is told").expect("it listens")
-    }
-}
+use start::{MINUTE, SOON};
 
 fn config() -> SessionConfig {
     Session::builder().ttl(MINUTE)

@@ -10,14 +10,14 @@ use tenure::{
 use tenure_testkit::{Call, Embedded, Fault, TestServer, embed::Data, eventually, virtual_time};
 use tokio::time::{Instant, sleep, timeout};
 
-#[path = "support/late.rs"]
-mod late;
+#[path = "support/copies.rs"]
+mod copies;
 #[path = "support/lock.rs"]
 mod lock;
 #[path = "support/start.rs"]
 mod start;
 
-use late::{comes_late, txns};
+use copies::{comes_late, txns};
 use lock::{
     acquire, contenders_are, ended, granted, holders_are, open, open_for, queue_up, seconds,
     stranger, why,

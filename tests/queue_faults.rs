@@ -15,14 +15,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-#[path = "support/late.rs"]
-mod late;
+#[path = "support/copies.rs"]
+mod copies;
 #[path = "support/lock.rs"]
 mod lock;
 #[path = "support/start.rs"]
 mod start;
 
-use late::{comes_late, txns};
+use copies::{comes_late, txns};
 use lock::{ended, open, open_for, seconds, stranger};
 use start::{MINUTE, SOON};
 

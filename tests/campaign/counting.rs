@@ -92,7 +92,7 @@ impl Counter {
         End::Well
     }
 
-    async fn read(&self) -> Option<u64> {
+    pub(crate) async fn read(&self) -> Option<u64> {
         match self.client.get(COUNTER).await {
             Ok(got) => {
                 Some(got.kv().map_or(0, |kv| {

@@ -259,6 +259,11 @@ impl Embedded {
         self.shared.node().lock().hub.streams()
     }
 
+    /// How many events were sent to watches since the start.
+    pub fn events(&self) -> u64 {
+        self.shared.node().events()
+    }
+
     /// How often a lease was renewed since the start.
     pub fn renewals(&self) -> u64 {
         self.shared.node().lock().leases.renewals()

@@ -6,6 +6,7 @@ use crate::Member;
 
 pub(crate) const WATCHES: &str = "etcd_debugging_mvcc_watcher_total";
 pub(crate) const WATCH_STREAMS: &str = "etcd_debugging_mvcc_watch_stream_total";
+pub(crate) const EVENTS: &str = "etcd_debugging_mvcc_events_total";
 pub(crate) const RENEWALS: &str = "etcd_debugging_lease_renewed_total";
 
 /// The metric that counts a call as soon as it comes.

@@ -4,7 +4,7 @@ use tenure::{Client, ClientBuilder, Clock};
 use tenure_embed::{Call, Data, Embedded, EtcdFlags};
 use tokio::time::{Instant, sleep};
 
-use crate::counts::{RENEWALS, WATCH_STREAMS, WATCHES, started};
+use crate::counts::{EVENTS, RENEWALS, WATCH_STREAMS, WATCHES, started};
 use crate::hosted::Hosted;
 use crate::{Cluster, Error, Server};
 
@@ -234,6 +234,15 @@ impl TestServer {
     /// As [`calls`](Self::calls).
     pub async fn watch_streams(&self) -> u64 {
         self.count(WATCH_STREAMS, |embedded| embedded.watch_streams() as u64).await
+    }
+
+    /// The events that it has sent to watches since its start: a put that two watch are two.
+    ///
+    /// # Panics
+    ///
+    /// As [`calls`](Self::calls).
+    pub async fn events(&self) -> u64 {
+        self.count(EVENTS, Embedded::events).await
     }
 
     /// How often a lease was renewed since its start.

@@ -126,7 +126,8 @@ impl WaitQueue {
     /// A key of ours was put, created at `created`, and waits by this rule.
     ///
     /// `before` is what the same transaction saw, if it looked: all keys if `complete`, else at
-    /// least the oldest one if there is any. Whether the own key is among them does not matter.
+    /// least the oldest one if there is any. Whether the own key is among them does not matter;
+    /// other keys that the same transaction put must be.
     /// Usually it is of the revision before `created`; where the transaction found that the key
     /// had been put already, it is of a later one, at which the key existed.
     ///

@@ -276,3 +276,32 @@ fn all_that_are_older_are_counted_ours_and_those_of_others() {
     assert_eq!(queue.ahead(&key("a")), Some(2));
     assert_eq!(queue.ahead(&key("z")), None, "it is not ours");
 }
+
+#[test]
+fn keys_that_one_transaction_put_know_of_one_another() {
+    let both = |queue: &mut WaitQueue, older: &[(&str, i64)]| {
+        // What was there before, and what was put together.
+        let before = listing(4, &[older, &[("read/b", 5), ("write/b", 5)]].concat());
+        let before = Listing { revision: Revision(4), ..before };
+        queue.enter(key("read/b"), Revision(5), Rule::Everybody, Some(before), true);
+        queue.enter(key("write/b"), Revision(5), Rule::Nobody, None, false);
+    };
+    for watched in [false, true] {
+        let mut queue = WaitQueue::new();
+        if watched {
+            queue.watch_opened(Revision(3));
+        }
+        both(&mut queue, &[]);
+        assert_eq!(notices(&mut queue), [turn("read/b"), turn("write/b")]);
+        queue.handle_events(vec![put("read/b", 5, 5), put("write/b", 5, 5), delete("write/b", 6)]);
+        let told = if watched { vec![deleted("write/b")] } else { vec![] };
+        assert_eq!(notices(&mut queue), told);
+
+        let mut queue = WaitQueue::new();
+        both(&mut queue, &[("read/a", 4)]);
+        queue.watch_opened(Revision(5));
+        assert_eq!(notices(&mut queue), [turn("write/b")]);
+        queue.handle_events(vec![delete("read/a", 6)]);
+        assert_eq!(notices(&mut queue), [turn("read/b")]);
+    }
+}

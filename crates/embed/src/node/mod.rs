@@ -30,6 +30,8 @@ pub(crate) struct Node {
     cluster: u64,
     member: u64,
     term: AtomicU64,
+    /// How many events were sent to watches.
+    events: AtomicU64,
     leader: watch::Sender<bool>,
     /// As in the state, for those who do not hold it.
     lease_ends: Arc<Notify>,
@@ -69,6 +71,7 @@ impl Node {
             term: AtomicU64::new(state.header().raft_term),
             state: Mutex::new(state),
             settings,
+            events: AtomicU64::new(0),
             cluster,
             member,
             leader: watch::Sender::new(true),
@@ -92,6 +95,14 @@ impl Node {
 
     pub(crate) fn term(&self) -> u64 {
         self.term.load(Relaxed)
+    }
+
+    pub(crate) fn events(&self) -> u64 {
+        self.events.load(Relaxed)
+    }
+
+    pub(crate) fn events_sent(&self, count: usize) {
+        self.events.fetch_add(count as u64, Relaxed);
     }
 
     pub(crate) fn header_at(&self, revision: i64) -> ResponseHeader {

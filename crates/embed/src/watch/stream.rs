@@ -256,6 +256,7 @@ impl WatchStream {
 
     fn send(&mut self, watcher: &Watcher, header: ResponseHeader, events: Vec<Event>) {
         watcher.heard();
+        self.node.events_sent(events.len());
         let response = WatchResponse { watch_id: watcher.id, events, ..answer_of(header) };
         match watcher.fragment {
             true => self.outbox.extend(fragments(response, self.node.settings().max_message())),

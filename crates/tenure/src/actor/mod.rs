@@ -17,11 +17,13 @@ use crate::Client;
 pub use crate::{
     client::kv::{Execute, KvActor},
     recipes::{
-        AckJob, AcquireLock, AddCount, AwaitLatch, BarrierActor, CountDownBy, CounterActor,
-        DoubleBarrierActor, EnqueueJob, EnterBarrier, GetCount, HoldBarrier, Job, LatchActor,
-        LeaderBound, LeaveBarrier, LockEvent, MutexActor, NackJob, ReleaseBarrier, ReleaseLock,
-        RunningActor, SetCount, StepDown, StmActor, SubscribeLock, TakeJob, Transact,
-        TryAcquireLock, WaitBarrier, WorkQueueActor,
+        AckJob, AcquireLock, AcquirePermits, AcquireRead, AcquireWrite, AddCount, AwaitLatch,
+        BarrierActor, ClaimActor, CountDownBy, CounterActor, DoubleBarrierActor, Downgrade,
+        EnqueueJob, EnterBarrier, GetCount, HoldBarrier, Job, LatchActor, LeaderBound,
+        LeaveBarrier, LockEvent, MutexActor, NackJob, PermitEvent, ReleaseBarrier, ReleaseLock,
+        ReleasePermits, ResizeSemaphore, RunningActor, RwLockActor, SemaphoreActor, SetCount,
+        StepDown, StmActor, SubscribeLock, SubscribePermits, TakeJob, Transact, TryAcquireLock,
+        TryAcquirePermits, TryAcquireRead, TryAcquireWrite, WaitBarrier, WorkQueueActor,
     },
     session::{
         CloseSession, OpenSession, OrphanSession, SessionActor, SessionEvent, SubscribeSession,

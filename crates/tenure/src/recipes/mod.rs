@@ -21,7 +21,7 @@ mod wait;
 
 pub use self::{
     barrier::{Barrier, BarrierActor, BarrierGuard, HoldBarrier, ReleaseBarrier, WaitBarrier},
-    claim::{Acquire, Acquiring, ClaimState, Held, Release},
+    claim::{Acquire, Acquiring, ClaimActor, ClaimState, Held, Release},
     counter::{
         AddCount, AtomicCounter, Counted, CounterActor, GetCount, IdBlocks, Sequence, SetCount,
     },
@@ -44,8 +44,14 @@ pub use self::{
         AckJob, Delivery, Enqueue, EnqueueJob, Job, NackJob, PriorityQueue, Queue, QueueItem,
         Queued, QueuedState, Take, TakeJob, WorkQueueActor,
     },
-    rwlock::{ReadGuard, RwLock, WriteGuard},
-    semaphore::{PermitClaim, Permits, Semaphore},
+    rwlock::{
+        AcquireRead, AcquireWrite, Downgrade, ReadGuard, RwLock, RwLockActor, TryAcquireRead,
+        TryAcquireWrite, WriteGuard,
+    },
+    semaphore::{
+        AcquirePermits, PermitClaim, PermitEvent, Permits, ReleasePermits, ResizeSemaphore,
+        Semaphore, SemaphoreActor, SubscribePermits, TryAcquirePermits,
+    },
     stm::{Isolation, Stm, StmActor, Transact, View},
     wait::Wait,
 };

@@ -65,6 +65,12 @@ pub(crate) struct Inherited {
     pub(crate) modified: Revision,
 }
 
+impl From<KeyValue> for Inherited {
+    fn from(kv: KeyValue) -> Self {
+        Self { key: kv.key, created: kv.create_revision, modified: kv.mod_revision }
+    }
+}
+
 impl Life {
     pub(crate) fn new(generation: u64, cluster_id: u64, keep: KeepAlive) -> Self {
         Self {

@@ -4,7 +4,7 @@ use std::future::IntoFuture;
 
 use bytes::Bytes;
 use futures::future;
-use tenure_core::{EtcdError, LeaseId};
+use tenure_core::{EtcdError, KeyValue, LeaseId, name::lease_of_place};
 
 use super::life::{Inherited, Life};
 use crate::{
@@ -17,7 +17,8 @@ use crate::{
 const BATCH: usize = 100;
 
 /// Keeps `lease` alive from now on, and takes over the keys that hold something on it: each is
-/// written once, so that the guards of the earlier process no longer match.
+/// written once, so that the guards of the earlier process no longer match. Those whose queue looks
+/// when they were put stay as they are.
 pub(super) async fn resume(client: &Client, lease: LeaseId, generation: u64) -> Result<Life> {
     // Only an answered renewal says that it lives; a time to live may be of the past.
     let keep = client.lease_keep_alive(lease).await?;
@@ -30,9 +31,14 @@ pub(super) async fn resume(client: &Client, lease: LeaseId, generation: u64) -> 
     if found.remaining.is_none() {
         return Err(Error::etcd("session", EtcdError::LeaseNotFound));
     }
-    let claims: Vec<_> = found.keys.into_iter().filter(|key| is_claim(key, lease)).collect();
+    let (places, others): (Vec<_>, Vec<_>) =
+        found.keys.into_iter().partition(|key| lease_of_place(key) == Some(lease));
+    let claims: Vec<_> = others.into_iter().filter(|key| is_claim(key, lease)).collect();
     for batch in claims.chunks(BATCH) {
         life.inherit(take_over(client, batch).await?);
+    }
+    for batch in places.chunks(BATCH) {
+        life.inherit(seen(client, batch).await?.into_iter().map(Inherited::from));
     }
     Ok(life)
 }
@@ -46,10 +52,15 @@ fn is_claim(key: &Bytes, lease: LeaseId) -> bool {
     !key.starts_with(guard) && owner == format!("{:x}", lease.get()).as_bytes()
 }
 
-async fn take_over(client: &Client, keys: &[Bytes]) -> Result<Vec<Inherited>> {
+/// Those of the keys that are there, as they are.
+async fn seen(client: &Client, keys: &[Bytes]) -> Result<Vec<KeyValue>> {
     let gets = keys.iter().map(|key| client.get(key).keys_only().into_future());
     let seen = future::try_join_all(gets).await?;
-    let seen: Vec<_> = seen.into_iter().filter_map(GetResponse::into_kv).collect();
+    Ok(seen.into_iter().filter_map(GetResponse::into_kv).collect())
+}
+
+async fn take_over(client: &Client, keys: &[Bytes]) -> Result<Vec<Inherited>> {
+    let seen = seen(client, keys).await?;
     let puts = seen.iter().map(|kv| {
         Txn::new()
             .when([Compare::mod_revision(kv.key.clone()).equal(kv.mod_revision)])
@@ -62,7 +73,5 @@ async fn take_over(client: &Client, keys: &[Bytes]) -> Result<Vec<Inherited>> {
         // Whoever wrote it in between resumed the session, too.
         txn.as_ref().is_some_and(|txn| txn.succeeded)
     });
-    Ok(ours
-        .map(|(kv, _)| Inherited { key: kv.key, created: kv.create_revision, modified })
-        .collect())
+    Ok(ours.map(|(kv, _)| Inherited { modified, ..kv.into() }).collect())
 }

@@ -3,17 +3,14 @@
 
 mod observer;
 
-use std::time::Duration;
-
 use tenure::{Mutex, MutexGuard, Release, Result};
 use tenure_testkit::Cluster;
-use tokio::time::{sleep, timeout};
 
 use self::observer::Observer;
 use crate::{
+    asking::ask,
     counting::{self, Counter, End},
     hold,
-    journal::{Event, failed, say},
     judges::{
         chronicle::Chronicle,
         claims::{self, Aftermath},
@@ -26,8 +23,6 @@ use crate::{
 
 /// What they lock.
 const LOCK: &str = "campaign";
-/// Long for a turn among twenty, also when some of them are dead until their leases are over.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct CountsUnderAMutex {
     counter: Counter,
@@ -64,24 +59,8 @@ impl Recipe for CountsUnderAMutex {
     }
 
     async fn turn(&mut self) {
-        say(Event::Waiting);
-        let acquire = self.mutex.acquire();
-        let span = self.random.millis(1..300);
-        let acquired = match self.random.within(0..20) {
-            // Gives up by dropping it.
-            0 => match timeout(span, acquire.into_future()).await {
-                Ok(acquired) => acquired,
-                Err(_) => return,
-            },
-            1 => acquire.timeout(span).await,
-            _ => acquire.timeout(PATIENCE).await,
-        };
-        match acquired {
-            Ok(guard) => self.hold(guard).await,
-            Err(error) => {
-                failed("acquire", &error);
-                sleep(self.random.millis(1..20)).await;
-            }
+        if let Some(guard) = ask(self.mutex.acquire(), &mut self.random).await {
+            self.hold(guard).await;
         }
     }
 

@@ -39,7 +39,8 @@ pub(crate) struct QueueActor {
     /// The cluster that what is known is of.
     cluster_id: Option<u64>,
     queue: WaitQueue,
-    /// It is a semaphore's: the number of permits is among the keys.
+    /// Where the number of permits is, if it is a semaphore's.
+    room_key: Bytes,
     gives_permits: bool,
     /// What the queue says of itself, for those who are about to enter.
     knows_all: Arc<AtomicBool>,
@@ -105,6 +106,7 @@ impl QueueActor {
         Self {
             knows_all,
             client,
+            room_key: room_key(&prefix),
             prefix,
             cluster_id: None,
             queue: WaitQueue::new(),
@@ -199,13 +201,9 @@ impl QueueActor {
         }));
     }
 
-    /// Looks for the number of permits.
+    /// Looks for the number of permits. It may change before anybody of ours asks for some.
     fn read_room<'a>(&mut self, kvs: impl IntoIterator<Item = &'a KeyValue>) {
-        if !self.gives_permits {
-            return;
-        }
-        let key = room_key(&self.prefix);
-        for kv in kvs.into_iter().filter(|kv| kv.key == key) {
+        for kv in kvs.into_iter().filter(|kv| kv.key == self.room_key) {
             if let Some(permits) = room_of(&kv.value) {
                 self.queue.resize(kv.mod_revision, permits);
             }
@@ -266,9 +264,12 @@ impl QueueActor {
     }
 
     /// Whether a newcomer should rather follow its predecessor than everybody.
-    fn is_far_back(&self, before: &Before) -> bool {
+    fn is_far_back(&self, own: &Own, before: &Before) -> bool {
+        // What only is kept an eye on goes with the key that waits.
+        let accompanies =
+            || own.rule == Rule::Nobody && self.seats.values().any(|seat| seat.long_way.is_some());
         // Who has to follow everybody for another key of ours does so for this one, too.
-        self.queue.is_idle() && before.count > LONG as u64
+        self.queue.is_idle() && (before.count > LONG as u64 || accompanies())
     }
 
     fn take_the_long_way(&mut self, own: Own, before: Before, ctx: &mut Context<Self>) {
@@ -283,7 +284,7 @@ impl QueueActor {
             self.tell(&key, |waiter| waiter.turn(&key));
         }
         let (client, prefix) = (self.client.clone(), self.prefix.clone());
-        let steps = long_way::Walk { client, prefix, own }.steps(stage);
+        let steps = long_way::Walk::new(client, prefix, own).steps(stage);
         let told = key.clone();
         let handle = ctx.add_stream(steps.map(move |step| Walked { key: told.clone(), step }));
         if let Some(seat) = self.seats.get_mut(&key) {
@@ -344,7 +345,7 @@ impl Handler<Enter> for QueueActor {
     fn handle(&mut self, enter: Enter, ctx: &mut Context<Self>) {
         let Enter { own, before, waiter } = enter;
         self.is_of(before.cluster_id, ctx);
-        let far = self.is_far_back(&before);
+        let far = self.is_far_back(&own, &before);
         self.seats.insert(own.key.clone(), Seat { waiter, long_way: None });
         self.gives_permits |= matches!(own.rule, Rule::Room { .. });
         if far {

@@ -35,18 +35,29 @@ pub(super) enum Stage {
 
 /// One contender on its way.
 pub(super) struct Walk {
-    pub(super) client: Client,
+    client: Client,
     /// The prefix of the queue.
-    pub(super) prefix: Bytes,
-    pub(super) own: Own,
+    prefix: Bytes,
+    own: Own,
+    /// The newest put of the own key that its owner knows of.
+    put: Revision,
 }
 
 impl Walk {
+    pub(super) fn new(client: Client, prefix: Bytes, own: Own) -> Self {
+        let put = own.created;
+        Self { client, prefix, own, put }
+    }
+
     /// Tells when it is the turn of the own key, and then what others do to it.
     pub(super) fn steps(self, stage: Stage) -> impl Stream<Item = Step> + 'static {
-        stream::unfold((self, stage), |(walk, mut stage)| async move {
+        stream::unfold((self, stage), |(mut walk, mut stage)| async move {
             let mut outage: Option<Outage> = None;
             loop {
+                if let Stage::Hold(_) = stage {
+                    // Whatever changes for those who wait.
+                    walk.own.rule = Rule::Nobody;
+                }
                 let went = match stage {
                     Stage::Over => return None,
                     Stage::Look => walk.look().await,
@@ -79,7 +90,7 @@ impl Walk {
     }
 
     /// Asks, at one revision, whether the own key is there and who is ahead of it.
-    async fn look(&self) -> Went {
+    async fn look(&mut self) -> Went {
         let own = &self.own;
         let mut reads: Vec<Op> = vec![Get::new(own.key.clone()).keys_only().into()];
         match &own.rule {
@@ -98,14 +109,14 @@ impl Walk {
         let there = read.next().and_then(|get| get.into_kv());
         let there = there.filter(|kv| kv.create_revision == own.created);
         let Some(kv) = there else { return Ok((Stage::Over, Some(Step::Deleted))) };
-        // Somebody resumed the session, and has this key now.
-        if kv.mod_revision > own.created {
-            return Ok((Stage::Hold(revision), Some(Step::Rewritten(kv.mod_revision))));
+        if kv.mod_revision > self.put {
+            self.put = kv.mod_revision;
+            return Ok((Stage::Look, Some(Step::Rewritten(kv.mod_revision))));
         }
         let ahead = match &own.rule {
             Rule::Room { .. } => {
                 let room = read.next().and_then(|get| get.into_kv());
-                let room = room.and_then(|kv| room_of(&kv.value));
+                let room = room.and_then(|kv| Some((kv.mod_revision, room_of(&kv.value)?)));
                 let older = read.next().map(|get| get.kvs).unwrap_or_default();
                 whom_to_follow(&own.rule, &older, room, revision)
             }
@@ -148,7 +159,7 @@ impl Walk {
 
     /// Looks again whenever permits come back, or their number changes. The watches begin now and
     /// not in the past, where etcd would serve them only every 100 ms.
-    async fn head(&self) -> Went {
+    async fn head(&mut self) -> Went {
         let Rule::Room { under, .. } = &self.own.rule else { return Ok((Stage::Look, None)) };
         let returned = self.client.watch(KeyRange::prefix(under.clone())).without_puts();
         let resized = self.client.watch(room_key(&self.prefix));
@@ -202,13 +213,20 @@ fn for_good(error: &Error) -> bool {
 fn whom_to_follow(
     rule: &Rule,
     older: &[KeyValue],
-    room: Option<u64>,
+    room: Option<(Revision, u64)>,
     seen: Revision,
 ) -> Option<Stage> {
+    let (resized, room) = room.unzip();
     if rule.admits(older.iter().map(|kv| &kv.key), room) {
         return None;
     }
     let Some((last, before)) = older.split_last() else { return Some(Stage::Head) };
     let has_its_own = rule.of(&last.key).admits(before.iter().map(|kv| &kv.key), room);
-    Some(if has_its_own { Stage::Head } else { Stage::Behind(last.key.clone(), seen) })
+    // It says that it has its permits by putting its key again; and it may have had them when there
+    // were more.
+    let may_have = last.mod_revision > last.create_revision || resized > Some(last.create_revision);
+    Some(match has_its_own || may_have {
+        true => Stage::Head,
+        false => Stage::Behind(last.key.clone(), seen),
+    })
 }

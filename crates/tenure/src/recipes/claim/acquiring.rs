@@ -104,6 +104,15 @@ impl<G> Acquire<G> {
     }
 }
 
+impl<G> Acquire<G> {
+    pub(crate) fn timeout_if(self, timeout: Option<Duration>) -> Self {
+        match timeout {
+            Some(timeout) => self.timeout(timeout),
+            None => self,
+        }
+    }
+}
+
 impl<G> IntoFuture for Acquire<G> {
     type Output = Result<G>;
     type IntoFuture = Acquiring<G>;
@@ -256,7 +265,7 @@ impl Request {
                 progress.wait_for_turn(self.what).await?;
                 if is_old && self.value.is_some() {
                     claim.rewrite(Some(value)).await?;
-                } else if !at_once && claim.wants_permits() {
+                } else if (is_old || !at_once) && claim.wants_permits() {
                     // Whoever is behind in a long queue waits for this.
                     claim.rewrite(None).await?;
                 }

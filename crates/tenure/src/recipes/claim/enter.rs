@@ -3,7 +3,10 @@
 use std::sync::{Arc, Weak, atomic::Ordering};
 
 use bytes::Bytes;
-use tenure_core::{KeyRange, KeyValue, Revision, wait_queue::Rule};
+use tenure_core::{
+    KeyRange, KeyValue, Revision,
+    wait_queue::{Listed, Rule},
+};
 
 use super::{Claim, Place, persist};
 use crate::{
@@ -17,6 +20,8 @@ use crate::{
 
 /// So many of the oldest keys tell whether a queue is long.
 const OLDEST: u32 = 34;
+/// And so many tell how many permits are taken.
+const HOLDERS: u32 = 250;
 
 /// Whether to stand in line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +87,8 @@ impl Claim {
             if answer.succeeded {
                 self.is_created(revision, revision);
                 let before = self.seen_before(answer, look)?;
-                let at_once = patience == Patience::Try || self.is_first(&before);
+                self.check_room(&before)?;
+                let at_once = self.is_first(&before);
                 self.take_places(before);
                 return Ok(Entered::Stands { at_once });
             }
@@ -95,8 +101,13 @@ impl Claim {
                     return Err(Error::lost(self.what, LossReason::TakenOver));
                 }
                 self.is_created(own.create_revision, own.mod_revision);
-                let before = self.look_around().await?;
-                let at_once = patience == Patience::Try || self.is_first(&before);
+                let mut before = self.look_around().await?;
+                if patience == Patience::Try {
+                    // So it was when they were put.
+                    before.iter_mut().for_each(|before| before.ahead = Ahead::Nobody);
+                }
+                self.check_room(&before)?;
+                let at_once = self.is_first(&before);
                 self.take_places(before);
                 return Ok(Entered::Stands { at_once });
             }
@@ -221,7 +232,7 @@ impl Claim {
                 vec![oldest(range), youngest(KeyRange::prefix(prefix.clone()))]
             }
             (Look::List, Rule::Room { .. }) => {
-                vec![oldest(range), Get::new(place.queue.room_key())]
+                vec![oldest(range).limit(HOLDERS), Get::new(place.queue.room_key())]
             }
         };
         reads.into_iter().map(Op::from).collect()
@@ -233,8 +244,22 @@ impl Claim {
         self.places.iter().filter(|place| place.rule != Rule::Nobody).count() == 1
     }
 
-    /// What stood in each queue just before the keys were put.
+    /// Refuses to wait for more permits than there are: all who come later would wait, too.
+    fn check_room(&self, before: &[Before]) -> Result<()> {
+        for (place, before) in self.places.iter().zip(before) {
+            if let (Rule::Room { needs, .. }, Some(room)) = (&place.rule, before.room)
+                && room < u64::from(*needs)
+            {
+                let rule = format!("{needs} permits are asked for, and there are {room}");
+                return Err(Error::invalid(self.what, rule));
+            }
+        }
+        Ok(())
+    }
+
+    /// What stood in each queue just before the keys were put, and those that were put together.
     fn seen_before(&self, answer: TxnResponse, look: Look) -> Result<Vec<Before>> {
+        let created = answer.header.revision;
         let before = Revision(answer.header.revision.0 - 1);
         let cluster = answer.header.cluster_id;
         let mut responses = answer.responses.into_iter().filter_map(OpResponse::into_get);
@@ -255,6 +280,15 @@ impl Claim {
                 }
                 _ => seen(&next()?, before, cluster),
             };
+            if let Some(listing) = &mut seen.listing {
+                let same = |other: &&Place| Arc::ptr_eq(&other.queue, &place.queue);
+                let ours = self.places.iter().filter(same).map(|place| Listed {
+                    key: place.key.clone(),
+                    create_revision: created,
+                    mod_revision: created,
+                });
+                listing.keys.extend(ours);
+            }
             if questions == 2 {
                 let second = next()?.into_kv();
                 match (&place.rule, second) {
@@ -274,7 +308,8 @@ impl Claim {
         for place in &self.places {
             let answer = loop {
                 let range = place.queue.range();
-                let get = self.client().get(range).first(SortBy::CreateRevision).limit(OLDEST);
+                let most = if self.wants_permits() { HOLDERS } else { OLDEST };
+                let get = self.client().get(range).first(SortBy::CreateRevision).limit(most);
                 match get.keys_only().await {
                     Ok(answer) => break answer,
                     Err(error) if error.is_retryable() => {

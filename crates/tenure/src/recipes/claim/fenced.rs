@@ -39,7 +39,7 @@ impl Claim {
             return Err(Error::lost(WRITE, self.lost().await));
         }
         let answer = loop {
-            let modified = self.modified();
+            let (modified, kept) = (self.modified(), self.kept().count());
             let own = self.kept().map(|place| Get::new(place.key.clone()).keys_only());
             let txn = Txn::new().when(self.ownership(modified)).and_then([op.clone()]).or_else(own);
             let answer = below.execute(Op::from(txn), options.clone()).await?;
@@ -48,8 +48,8 @@ impl Claim {
             if answer.succeeded {
                 break answer;
             }
-            // A put of our own may have come in between; nothing was applied.
-            if self.has_written_since(modified).await {
+            // A change of our own may have come in between; nothing was applied.
+            if self.has_written_since(modified).await || self.kept().count() != kept {
                 continue;
             }
             match self.why_refused(answer) {

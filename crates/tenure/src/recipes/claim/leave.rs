@@ -101,6 +101,7 @@ impl Claim {
     /// Cancel safe if the claim is released then: it deletes what is still there.
     pub(crate) async fn give_up_place(&self, number: usize) -> Result<()> {
         let Some(place) = self.places.get(number) else { return Ok(()) };
+        let _turn = self.stop_writing().await;
         if let Some(reason) = self.loss() {
             return Err(Error::lost(self.what, reason));
         }

@@ -2,6 +2,7 @@
 //! to the one that deletes them. What all recipes with a queue have in common.
 
 mod acquiring;
+mod actor;
 mod enter;
 mod errand;
 mod fenced;
@@ -30,6 +31,7 @@ use tenure_core::{EtcdError, Fence, Moment, Revision, wait_queue::Rule};
 use self::rewrite::Writing;
 pub(crate) use self::{
     acquiring::Request,
+    actor::{Asking, Kept},
     errand::Errand,
     persist::persist,
     progress::Progress,
@@ -37,6 +39,7 @@ pub(crate) use self::{
 };
 pub use self::{
     acquiring::{Acquire, Acquiring},
+    actor::ClaimActor,
     held::Held,
     leave::Release,
     stage::ClaimState,

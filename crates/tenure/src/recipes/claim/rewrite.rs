@@ -67,9 +67,7 @@ impl Claim {
 
     /// Whether a put of ours came after this one, or was about to.
     pub(super) async fn has_written_since(&self, modified: Revision) -> bool {
-        if self.writing.under_way.load(Ordering::SeqCst) {
-            drop(self.writing.turn.lock().await);
-        }
+        drop(self.writing.turn.lock().await);
         self.modified() != modified
     }
 

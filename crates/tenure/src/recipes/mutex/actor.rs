@@ -1,21 +1,13 @@
-use std::{future::IntoFuture, pin::pin, time::Duration};
+use std::time::Duration;
 
-use actix::{
-    Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WeakAddr,
-    WeakRecipient,
-    dev::{MessageResponse, OneshotSender},
-};
-use futures::{
-    StreamExt,
-    future::{self, Either},
-};
+use actix::{Context, Handler, Message, Recipient, ResponseFuture};
+use futures::future::BoxFuture;
 use tenure_core::Fence;
-use tokio::{sync::oneshot, task::spawn_local};
 
 use super::{Mutex, MutexGuard};
 use crate::{
-    error::{Error, LossReason, Result},
-    recipes::claim::{Acquire, ClaimState, Release},
+    error::Result,
+    recipes::claim::{Asking, ClaimActor, ClaimState, Held, Kept, Release},
     session::Session,
 };
 
@@ -36,126 +28,31 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-pub struct MutexActor {
-    mutex: Mutex,
-    held: Option<MutexGuard>,
-    /// Gives up the waiting, while there is one.
-    waiting: Option<oneshot::Sender<()>>,
-    subscribers: Vec<WeakRecipient<LockEvent>>,
-}
+pub type MutexActor = ClaimActor<Mutex>;
 
 impl MutexActor {
     /// The lock of this name; see [`Mutex::new`].
     pub fn new(session: &Session, name: impl AsRef<str>) -> Self {
         Self::of(Mutex::new(session, name))
     }
-
-    /// Any lock.
-    pub fn of(mutex: Mutex) -> Self {
-        Self { mutex, held: None, waiting: None, subscribers: Vec::new() }
-    }
-
-    /// Why it cannot be asked for.
-    fn busy(&self) -> Option<Error> {
-        let held = self.held.as_ref().is_some_and(|guard| guard.is_held());
-        let waits = self.waiting.as_ref().is_some_and(|give_up| !give_up.is_closed());
-        let rule = match (held, waits) {
-            (true, _) => "this actor has it already",
-            (_, true) => "this actor is waiting for it already",
-            (false, false) => return None,
-        };
-        Some(Error::invalid("lock", rule))
-    }
-
-    /// Asks for the lock, and has the actor [keep](Granted) it.
-    fn ask<G: Into<Option<MutexGuard>> + 'static>(
-        &mut self,
-        acquire: Acquire<G>,
-        ctx: &mut Context<Self>,
-    ) -> Asking {
-        if let Some(error) = self.busy() {
-            return Asking(Box::pin(async { Err(error) }));
-        }
-        let acquiring = acquire.into_future();
-        // Weakly, all of it: the actor stops with its last address, whatever is under way.
-        let actor = ctx.address().downgrade();
-        spawn_local(tell_states(acquiring.states(), actor.clone()));
-        let (give_up, given_up) = oneshot::channel();
-        self.waiting = Some(give_up);
-        Asking(Box::pin(async move {
-            let granted = match future::select(acquiring, given_up).await {
-                Either::Left((granted, _)) => granted.map(Into::into),
-                Either::Right(_) => Err(Error::lost("lock", LossReason::Closed)),
-            };
-            match actor.upgrade() {
-                Some(actor) => {
-                    let kept = actor.send(Granted(granted)).await;
-                    kept.unwrap_or_else(|_| Err(Error::actor_gone("lock")))
-                }
-                None => Err(Error::lost("lock", LossReason::Closed)),
-            }
-        }))
-    }
 }
 
-impl Actor for MutexActor {
-    type Context = Context<Self>;
-}
+impl Kept for Mutex {
+    type Guard = MutexGuard;
+    type Event = LockEvent;
 
-async fn tell_states(
-    mut states: impl futures::Stream<Item = ClaimState> + Unpin,
-    actor: WeakAddr<MutexActor>,
-) {
-    while let Some(state) = states.next().await {
-        match actor.upgrade() {
-            Some(actor) => actor.do_send(Told(state)),
-            None => return,
-        }
+    const NAME: &'static str = "lock";
+
+    fn held(guard: &MutexGuard) -> &Held {
+        guard
     }
-}
 
-/// The lock's answer on its way to whoever sent the message. Ends when that one is gone.
-pub struct Asking(future::LocalBoxFuture<'static, Result<Option<Fence>>>);
-
-impl Asking {
-    fn answer<T: 'static>(
-        self,
-        tx: Option<OneshotSender<Result<T>>>,
-        take: fn(Option<Fence>) -> Result<T>,
-    ) {
-        spawn_local(async move {
-            let Some(mut tx) = tx else {
-                // Nobody wants the answer, but the lock all the same.
-                let _ = self.0.await;
-                return;
-            };
-            let answer = {
-                let gone = pin!(tx.closed());
-                match future::select(self.0, gone).await {
-                    Either::Left((answer, _)) => answer,
-                    Either::Right(_) => return,
-                }
-            };
-            // Gone in this very moment: the actor keeps the lock until it is released.
-            let _ = tx.send(answer.and_then(take));
-        });
+    fn release(guard: MutexGuard) -> BoxFuture<'static, Result<Release>> {
+        Box::pin(guard.release())
     }
-}
 
-/// What became of the asking; answered once it is kept.
-struct Granted(Result<Option<MutexGuard>>);
-
-impl Message for Granted {
-    type Result = Result<Option<Fence>>;
-}
-
-impl Handler<Granted> for MutexActor {
-    type Result = Result<Option<Fence>>;
-
-    fn handle(&mut self, Granted(granted): Granted, _: &mut Context<Self>) -> Self::Result {
-        self.waiting = None;
-        self.held = granted?;
-        Ok(self.held.as_ref().map(MutexGuard::fence))
+    fn event(state: ClaimState) -> LockEvent {
+        LockEvent::new(state)
     }
 }
 
@@ -167,28 +64,14 @@ pub struct LockEvent {
     pub state: ClaimState,
 }
 
+impl LockEvent {
+    pub(in crate::recipes) fn new(state: ClaimState) -> Self {
+        Self { state }
+    }
+}
+
 impl Message for LockEvent {
     type Result = ();
-}
-
-struct Told(ClaimState);
-
-impl Message for Told {
-    type Result = ();
-}
-
-impl Handler<Told> for MutexActor {
-    type Result = ();
-
-    fn handle(&mut self, Told(state): Told, _: &mut Context<Self>) {
-        self.subscribers.retain(|subscriber| match subscriber.upgrade() {
-            Some(subscriber) => {
-                subscriber.do_send(LockEvent { state: state.clone() });
-                subscriber.connected()
-            }
-            None => false,
-        });
-    }
 }
 
 /// Waits for the lock; answers with what proves the hold. If whoever sent it is gone before, the
@@ -217,21 +100,11 @@ impl Message for AcquireLock {
 }
 
 impl Handler<AcquireLock> for MutexActor {
-    type Result = Asking;
+    type Result = Asking<Fence>;
 
-    fn handle(&mut self, asked: AcquireLock, ctx: &mut Context<Self>) -> Asking {
-        let acquire = self.mutex.acquire();
-        let acquire = match asked.timeout {
-            Some(timeout) => acquire.timeout(timeout),
-            None => acquire,
-        };
-        self.ask(acquire, ctx)
-    }
-}
-
-impl MessageResponse<MutexActor, AcquireLock> for Asking {
-    fn handle(self, _: &mut Context<MutexActor>, tx: Option<OneshotSender<Result<Fence>>>) {
-        self.answer(tx, |fence| fence.ok_or_else(crate::ops::other_kind));
+    fn handle(&mut self, asked: AcquireLock, ctx: &mut Context<Self>) -> Asking<Fence> {
+        let acquire = self.recipe().acquire().timeout_if(asked.timeout);
+        self.ask(acquire, ctx).granted()
     }
 }
 
@@ -244,16 +117,11 @@ impl Message for TryAcquireLock {
 }
 
 impl Handler<TryAcquireLock> for MutexActor {
-    type Result = Asking;
+    type Result = Asking<Option<Fence>>;
 
-    fn handle(&mut self, _: TryAcquireLock, ctx: &mut Context<Self>) -> Asking {
-        self.ask(self.mutex.try_acquire(), ctx)
-    }
-}
-
-impl MessageResponse<MutexActor, TryAcquireLock> for Asking {
-    fn handle(self, _: &mut Context<MutexActor>, tx: Option<OneshotSender<Result<Option<Fence>>>>) {
-        self.answer(tx, Ok);
+    fn handle(&mut self, _: TryAcquireLock, ctx: &mut Context<Self>) -> Self::Result {
+        let acquire = self.recipe().try_acquire();
+        self.ask(acquire, ctx)
     }
 }
 
@@ -270,15 +138,7 @@ impl Handler<ReleaseLock> for MutexActor {
     type Result = ResponseFuture<Result<Release>>;
 
     fn handle(&mut self, _: ReleaseLock, _: &mut Context<Self>) -> Self::Result {
-        let waited = self.waiting.take().is_some_and(|give_up| give_up.send(()).is_ok());
-        match self.held.take() {
-            Some(guard) => Box::pin(guard.release()),
-            None if waited => Box::pin(async { Ok(Release::Released) }),
-            None => {
-                let error = Error::invalid("lock", "this actor does not have it");
-                Box::pin(async { Err(error) })
-            }
-        }
+        self.give_back()
     }
 }
 
@@ -295,9 +155,6 @@ impl Handler<SubscribeLock> for MutexActor {
     type Result = ();
 
     fn handle(&mut self, SubscribeLock(recipient): SubscribeLock, _: &mut Context<Self>) {
-        if let Some(guard) = &self.held {
-            recipient.do_send(LockEvent { state: guard.state() });
-        }
-        self.subscribers.push(recipient.downgrade());
+        self.tell(&recipient);
     }
 }

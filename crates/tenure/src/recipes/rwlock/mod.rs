@@ -1,5 +1,6 @@
 //! Many who read, or one who writes, in the order of asking.
 
+mod actor;
 mod guard;
 
 use std::{fmt, sync::Arc};
@@ -7,7 +8,10 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use tenure_core::{Key, wait_queue::Rule};
 
-pub use self::guard::{ReadGuard, WriteGuard};
+pub use self::{
+    actor::{AcquireRead, AcquireWrite, Downgrade, RwLockActor, TryAcquireRead, TryAcquireWrite},
+    guard::{ReadGuard, WriteGuard},
+};
 use super::{
     Contender,
     claim::{Acquire, Naming, Request, Stand},

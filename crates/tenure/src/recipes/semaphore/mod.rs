@@ -1,5 +1,6 @@
 //! So many at a time, in the order of asking.
 
+mod actor;
 mod limit;
 mod permits;
 
@@ -12,7 +13,13 @@ use tenure_core::{
 };
 
 use self::limit::Limit;
-pub use self::permits::Permits;
+pub use self::{
+    actor::{
+        AcquirePermits, PermitEvent, ReleasePermits, ResizeSemaphore, SemaphoreActor,
+        SubscribePermits, TryAcquirePermits,
+    },
+    permits::Permits,
+};
 use super::{
     Contender,
     claim::{Acquire, Naming, Request, Stand},
@@ -106,12 +113,14 @@ impl Semaphore {
         let (limit, client, key) =
             (self.limit.clone(), self.session.client().clone(), queue.room_key());
         let stand = Stand { queue, home, naming: Naming::TakenOver, rule };
-        Ok(Request::new("semaphore", &self.session, vec![stand]).first(|| limit.agree(client, key)))
+        let request = Request::new("semaphore", &self.session, vec![stand]);
+        Ok(request.first(move || limit.agree(client, key, permits)))
     }
 
     /// Changes the number of permits, for all who use the name and have done so before; answers
     /// with the number there was. Who waits is let in at once when there are more. Nobody is put
-    /// out when there are fewer: permits that are held stay so until they are released.
+    /// out when there are fewer: permits that are held stay so until they are released. Whoever
+    /// waits for more than there are goes on waiting, with all who came later.
     ///
     /// A handle that is made later must say the new number.
     ///

@@ -1,4 +1,5 @@
-//! Copies of calls that come late. It wants `support/start.rs` as `start`.
+//! Transactions that the embedded server has seen, and sees once more. It wants `support/start.rs`
+//! as `start`.
 
 use bytes::{BufMut, BytesMut};
 use tenure::Connector;
