@@ -1,11 +1,13 @@
 //! One leader at a time, who says something of itself.
 
 mod bound;
+mod campaigner;
 mod lead;
 mod leadership;
 mod leading;
 mod observer;
 mod reign;
+mod work;
 
 use std::{fmt, sync::Arc, time::Duration};
 
