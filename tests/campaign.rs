@@ -63,7 +63,8 @@ impl Campaign {
     }
 }
 
-const CAMPAIGNS: [Campaign; 1] = [Campaign::of::<recipes::CountsUnderAMutex>()];
+const CAMPAIGNS: [Campaign; 2] =
+    [Campaign::of::<recipes::CountsUnderAMutex>(), Campaign::of::<recipes::LeadersCount>()];
 
 fn main() -> ExitCode {
     match env::var(ORDERS) {

@@ -340,7 +340,8 @@ async fn work_that_blocks_its_thread_loses_the_leadership_and_no_second_one_begi
         // An admin ends it, since whoever stops it does not want a second one.
         client.delete(reign.fence().key).await.unwrap();
         let next = elected(next).await;
-        assert!(!reign.is_leader() && !desk.is_free());
+        eventually(SOON, "it is told", async || !reign.is_leader()).await;
+        assert!(!desk.is_free());
         let unwell = health.check().unwrap_err();
         assert_eq!(unwell.kind(), ErrorKind::Unavailable, "{unwell}");
         next.resign().await.unwrap();

@@ -1,5 +1,6 @@
 //! Each recipe, as workers use it and as they are judged.
 
+mod election;
 mod mutex;
 
-pub(crate) use self::mutex::CountsUnderAMutex;
+pub(crate) use self::{election::LeadersCount, mutex::CountsUnderAMutex};
