@@ -17,7 +17,8 @@ use crate::Client;
 pub use crate::{
     client::kv::{Execute, KvActor},
     recipes::{
-        AcquireLock, LeaderBound, LockEvent, MutexActor, ReleaseLock, RunningActor, StepDown,
+        AcquireLock, Campaign, ElectionActor, LeaderBound, LeadershipChanged, LockEvent,
+        MutexActor, Proclaim, ReleaseLock, Resign, RunningActor, StepDown, SubscribeLeadership,
         SubscribeLock, TryAcquireLock,
     },
     session::{

@@ -11,8 +11,9 @@ mod semaphore;
 pub use self::{
     claim::{Acquire, Acquiring, ClaimState, Held, Release},
     election::{
-        Election, Health, Lead, LeadState, Leader, LeaderBound, Leadership, Leading, Observer,
-        Reign, RunningActor, StepDown, TransferError,
+        Campaign, Election, ElectionActor, Health, Lead, LeadState, Leader, LeaderBound,
+        Leadership, LeadershipChanged, Leading, Observer, Proclaim, Reign, Resign, RunningActor,
+        StepDown, SubscribeLeadership, TransferError,
     },
     holder::{Contender, Holder},
     mutex::{

@@ -1,4 +1,4 @@
-use std::{fmt, ops::Deref};
+use std::{fmt, ops::Deref, sync::Arc};
 
 use bytes::Bytes;
 use tenure_core::{Fence, Revision};
@@ -60,8 +60,16 @@ impl Leadership {
     /// `Lost` if we do not lead any more; `InvalidInput` for a value that cannot be written, and
     /// what etcd refuses.
     pub async fn proclaim(&self, value: impl IntoValue) -> Result<Revision> {
-        let value = value.into_value()?;
-        self.held.claim().rewrite(Some(value)).await
+        self.proclaiming(value.into_value()?).await
+    }
+
+    /// The same, without holding on to it.
+    pub(super) fn proclaiming(
+        &self,
+        value: Bytes,
+    ) -> impl Future<Output = Result<Revision>> + use<> {
+        let claim = Arc::clone(self.held.claim());
+        async move { claim.rewrite(Some(value)).await }
     }
 
     /// Gives the leadership up, and waits until etcd says so: the next candidate leads at once.
