@@ -65,8 +65,9 @@ impl Campaign {
     }
 }
 
-const CAMPAIGNS: [Campaign; 3] = [
+const CAMPAIGNS: [Campaign; 4] = [
     Campaign::of::<recipes::CountsUnderAMutex>(),
+    Campaign::of::<recipes::LeadersCount>(),
     Campaign::of::<recipes::CountsUnderAnRwLock>(),
     Campaign::of::<recipes::SharesPermits>(),
 ];

@@ -102,6 +102,10 @@ impl Admin {
         self.permit(role, permission::Type::Read, key, "").await;
     }
 
+    pub(crate) async fn permit_all(&self, role: &str, key: &'static str, range_end: &'static str) {
+        self.permit(role, permission::Type::Readwrite, key, range_end).await;
+    }
+
     async fn permit(
         &self,
         role: &str,

@@ -1,9 +1,11 @@
 //! Each recipe, as workers use it and as they are judged.
 
+mod election;
 mod mutex;
 mod rwlock;
 mod semaphore;
 
 pub(crate) use self::{
-    mutex::CountsUnderAMutex, rwlock::CountsUnderAnRwLock, semaphore::SharesPermits,
+    election::LeadersCount, mutex::CountsUnderAMutex, rwlock::CountsUnderAnRwLock,
+    semaphore::SharesPermits,
 };

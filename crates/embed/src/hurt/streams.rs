@@ -47,7 +47,7 @@ impl Streams {
             let treatment = *receiver.borrow_and_update();
             Some((treatment, receiver))
         });
-        let changes = changes.boxed();
+        let changes = changes.fuse().boxed();
         tonic::body::Body::new(Exposed {
             body,
             begun: treatment.cuts,

@@ -18,11 +18,12 @@ pub use crate::{
     client::kv::{Execute, KvActor},
     recipes::{
         AckJob, AcquireLock, AcquirePermits, AcquireRead, AcquireWrite, AddCount, AwaitLatch,
-        BarrierActor, ClaimActor, CountDownBy, CounterActor, DoubleBarrierActor, Downgrade,
-        EnqueueJob, EnterBarrier, GetCount, HoldBarrier, Job, LatchActor, LeaderBound,
-        LeaveBarrier, LockEvent, MutexActor, NackJob, PermitEvent, ReleaseBarrier, ReleaseLock,
-        ReleasePermits, ResizeSemaphore, RunningActor, RwLockActor, SemaphoreActor, SetCount,
-        StepDown, StmActor, SubscribeLock, SubscribePermits, TakeJob, Transact, TryAcquireLock,
+        BarrierActor, Campaign, ClaimActor, CountDownBy, CounterActor, DoubleBarrierActor,
+        Downgrade, ElectionActor, EnqueueJob, EnterBarrier, GetCount, HoldBarrier, Job, LatchActor,
+        LeaderBound, LeadershipChanged, LeaveBarrier, LockEvent, MutexActor, NackJob, PermitEvent,
+        Proclaim, ReleaseBarrier, ReleaseLock, ReleasePermits, Resign, ResizeSemaphore,
+        RunningActor, RwLockActor, SemaphoreActor, SetCount, StepDown, StmActor,
+        SubscribeLeadership, SubscribeLock, SubscribePermits, TakeJob, Transact, TryAcquireLock,
         TryAcquirePermits, TryAcquireRead, TryAcquireWrite, WaitBarrier, WorkQueueActor,
     },
     session::{

@@ -30,8 +30,9 @@ pub use self::{
         Membership,
     },
     election::{
-        Election, Health, Lead, LeadState, Leader, LeaderBound, Leadership, Leading, Observer,
-        Reign, RunningActor, StepDown, TransferError,
+        Campaign, Election, ElectionActor, Health, Lead, LeadState, Leader, LeaderBound,
+        Leadership, LeadershipChanged, Leading, Observer, Proclaim, Reign, Resign, RunningActor,
+        StepDown, SubscribeLeadership, TransferError,
     },
     holder::{Contender, Holder},
     latch::{AwaitLatch, CountDown, CountDownBy, CountDownLatch, LatchActor},

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, MutexGuard, oneshot};
 use super::{Claim, enter::Found, persist};
 use crate::{
     error::{Error, LossReason, Result},
-    ops::{Get, KeepValue, Op, Put, Txn},
+    ops::{Compare, Get, KeepValue, Op, Put, Txn},
 };
 
 /// What is needed to tell puts of our own from those of others: the watch may tell of one before
@@ -103,42 +103,58 @@ impl Claim {
         if self.writing.seen.load(Ordering::SeqCst) > self.modified().0 {
             self.lose(LossReason::TakenOver);
         }
-        match self.loss() {
-            Some(_) => Err(Error::lost(self.what, self.lost().await)),
-            None => put,
+        match put {
+            // An answer that never came is of no use any more.
+            Err(_) if self.loss().is_some() => Err(Error::lost(self.what, self.lost().await)),
+            put => put,
         }
     }
 
     async fn put_until_answered(&self, value: Option<Bytes>) -> Result<Revision> {
         let before = self.modified();
+        let repeated = AtomicBool::new(false);
+        loop {
+            let guard = self.life.guard();
+            let txn = self.putting(value.as_ref(), before, guard);
+            let lives = |_: &Error| self.life.is_held(self.now());
+            let answer = persist(self.client(), &txn, &repeated, lives).await?;
+            self.life.check_cluster(answer.header.cluster_id);
+            if answer.succeeded {
+                return Ok(answer.header.revision);
+            }
+            let found = Found::of(answer, self.kept().count())?;
+            self.life.guard_was_found(found.guard.as_ref());
+            self.check_life()?;
+            let guard_now = found.guard.map_or(Revision::NONE, |kv| kv.mod_revision);
+            match found.own.filter(|own| own.create_revision == self.created()) {
+                // A withdrawal of the same session moved the guard.
+                Some(own) if own.mod_revision == before && guard_now != guard => continue,
+                Some(own) if own.mod_revision == before => return Err(crate::ops::other_kind()),
+                // Whoever resumes the session writes the guard first: this is an earlier copy of
+                // ours.
+                Some(own) if repeated.load(Ordering::Acquire) => return Ok(own.mod_revision),
+                Some(_) => self.lose(LossReason::TakenOver),
+                None => self.ask_why(),
+            }
+            return Err(Error::lost(self.what, self.lost().await));
+        }
+    }
+
+    /// Puts what is as it was `before`. The guard keeps out whatever is under way when another
+    /// process resumes the session: it would hide the key from that one.
+    fn putting(&self, value: Option<&Bytes>, before: Revision, guard: Revision) -> Txn {
         let puts = self.kept().map(|place| {
             let key = place.key.clone();
-            let put = match &value {
+            let put = match value {
                 Some(value) => Put::new(key, value.clone()),
                 None => Put::new(key, KeepValue),
             };
             Op::from(put.keep_lease())
         });
         let own = self.kept().map(|place| Get::new(place.key.clone()).keys_only());
+        let no_successor = Compare::mod_revision(self.life.guard_key()).equal(guard);
         let guard = Get::new(self.life.guard_key());
-        let txn = Txn::new();
-        let txn = txn.when(self.ownership(before)).and_then(puts).or_else(own.chain([guard]));
-        let repeated = AtomicBool::new(false);
-        let lives = |_: &Error| self.life.is_held(self.now());
-        let answer = persist(self.client(), &txn, &repeated, lives).await?;
-        self.life.check_cluster(answer.header.cluster_id);
-        if answer.succeeded {
-            return Ok(answer.header.revision);
-        }
-        let found = Found::of(answer, self.kept().count())?;
-        self.life.guard_was_found(found.guard.as_ref());
-        self.check_life()?;
-        match found.own.filter(|own| own.create_revision == self.created()) {
-            // Whoever resumes the session writes the guard first: this is an earlier copy of ours.
-            Some(own) if repeated.load(Ordering::Acquire) => return Ok(own.mod_revision),
-            Some(_) => self.lose(LossReason::TakenOver),
-            None => self.ask_why(),
-        }
-        Err(Error::lost(self.what, self.lost().await))
+        let when = self.ownership(before).chain([no_successor]);
+        Txn::new().when(when).and_then(puts).or_else(own.chain([guard]))
     }
 }

@@ -5,15 +5,18 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use tenure_core::Revision;
+
 use super::{Claim, Release};
 use crate::{
-    error::{Error, Result},
-    ops::{Compare, Delete, Get, GetResponse, OpResponse, SortBy, Txn},
+    error::{Error, LossReason, Result},
+    ops::{Compare, Delete, Get, GetResponse, OpResponse, SortBy, Txn, TxnResponse},
     recipes::Contender,
 };
 
 impl Claim {
     /// Leaves a queue, if this one is there at the same moment, and the next. False if it is not.
+    /// After an error it may be held all the same.
     pub(crate) async fn leave_to(self: &Arc<Self>, next: &Contender) -> Result<bool> {
         let place = &self.places[0];
         let behind = self.client().get(place.queue.range()).first(SortBy::CreateRevision);
@@ -21,12 +24,11 @@ impl Claim {
         let is_next = behind
             .kv()
             .is_some_and(|kv| (&kv.key, kv.create_revision) == (&next.key, next.create_revision));
-        if !is_next {
-            return Ok(false);
-        }
         let _last = self.stop_writing().await;
-        if let Some(reason) = self.loss() {
-            return Err(Error::lost(self.what, reason));
+        match self.loss() {
+            Some(reason) => return Err(Error::lost(self.what, reason)),
+            None if !is_next => return Ok(false),
+            None => {}
         }
         // Whoever is next stays so: nobody who comes later is older.
         let there = Compare::create_revision(next.key.clone()).equal(next.create_revision);
@@ -37,23 +39,36 @@ impl Claim {
         let txn = txn.and_then([delete]).or_else(own);
         let ours = self.writing.leaving();
         let repeated = AtomicBool::new(false);
-        let answer = self.persist_leaving(&txn, &repeated).await?;
-        let own = answer.responses.into_iter().next().and_then(OpResponse::into_get);
-        let is_ours = own
-            .and_then(GetResponse::into_kv)
-            .is_some_and(|kv| (kv.create_revision, kv.mod_revision) == (self.created(), modified));
-        if answer.succeeded || !is_ours {
-            self.leave_queues();
-            let by_us = answer.succeeded || repeated.load(Ordering::Acquire);
-            return match self.left(by_us, false) {
-                Release::Released => Ok(true),
-                Release::AlreadyLost(reason) => Err(Error::lost(self.what, reason)),
-            };
-        }
+        let answer = self.persist_leaving(&txn, &repeated).await;
+        let left = answer.and_then(|answer| self.has_left(answer, modified, &repeated));
         drop(ours);
-        if self.writing.was_deleted() {
+        if !matches!(left, Ok(true)) && self.writing.was_deleted() {
             self.ask_why();
         }
-        Ok(false)
+        left
+    }
+
+    fn has_left(
+        &self,
+        answer: TxnResponse,
+        modified: Revision,
+        repeated: &AtomicBool,
+    ) -> Result<bool> {
+        self.life.check_cluster(answer.header.cluster_id);
+        let succeeded = answer.succeeded;
+        let own = answer.responses.into_iter().next().and_then(OpResponse::into_get);
+        let own = own.and_then(GetResponse::into_kv);
+        match own.filter(|own| own.create_revision == self.created()) {
+            Some(own) if own.mod_revision == modified => return Ok(false),
+            Some(_) => self.lose(LossReason::TakenOver),
+            None => {}
+        }
+        self.leave_queues();
+        // Of what was said more than once, an earlier copy may have done it.
+        let by_us = succeeded || repeated.load(Ordering::Acquire);
+        match self.left(by_us && self.loss().is_none(), false) {
+            Release::Released => Ok(true),
+            Release::AlreadyLost(reason) => Err(Error::lost(self.what, reason)),
+        }
     }
 }

@@ -1,7 +1,17 @@
-use std::{fmt, marker::PhantomData, pin::pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
-use futures::future::{self, Either};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
+use futures::{
+    StreamExt,
+    future::{self, Either},
+};
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, spawn_local},
@@ -17,7 +27,9 @@ use crate::{error::Result, ops::IntoValue};
 /// [`StepDown`] when it is to end, and is dropped if it has not stopped in time; who leads next
 /// begins after that.
 ///
-/// It stops with its last address, and the actor it runs with it.
+/// It stops with its last address, and the actor it runs with it. It stops by itself when it cannot
+/// stand any more; why, is logged: the session is lost and does not re-enter, the name is a bad
+/// one, or etcd refuses the user.
 ///
 /// ```no_run
 /// use actix::{Actor, ActorContext, Context, Handler};
@@ -99,9 +111,11 @@ impl<A: Actor<Context = Context<A>> + Handler<StepDown>> Actor for LeaderBound<A
             async move {
                 // Dropped with this future, should it be aborted.
                 let (_wanted, given_up) = oneshot::channel();
-                if let Some(bound) = bound.upgrade() {
-                    // It ends when the actor has.
-                    let _ = bound.send(Begin { reign, given_up }).await;
+                // The address is not kept while it waits.
+                let ended = bound.upgrade().map(|bound| bound.send(Begin { reign, given_up }));
+                if let Some(ended) = ended {
+                    // An error says that the actor is gone, which is an end, too.
+                    let _ = ended.await;
                 }
             }
         });
@@ -112,9 +126,36 @@ impl<A: Actor<Context = Context<A>> + Handler<StepDown>> Actor for LeaderBound<A
             None => lead,
         };
         match lead.start() {
-            Ok(leading) => self.leading = Some(leading),
-            Err(error) => tracing::error!(%error, "nobody is led"),
+            Ok(leading) => {
+                let states = leading.states();
+                // Weakly: it stops with its last address.
+                let bound = ctx.address().downgrade();
+                spawn_local(async move {
+                    states.for_each(|_| future::ready(())).await;
+                    bound.upgrade().into_iter().for_each(|bound| bound.do_send(Ended));
+                });
+                self.leading = Some(leading);
+            }
+            Err(error) => {
+                tracing::error!(%error, "it cannot stand in the election");
+                ctx.stop();
+            }
         }
+    }
+}
+
+/// It does not stand any more.
+struct Ended;
+
+impl Message for Ended {
+    type Result = ();
+}
+
+impl<A: Actor<Context = Context<A>> + Handler<StepDown>> Handler<Ended> for LeaderBound<A> {
+    type Result = ();
+
+    fn handle(&mut self, _: Ended, ctx: &mut Context<Self>) {
+        ctx.stop();
     }
 }
 
@@ -142,7 +183,16 @@ impl<A: Actor<Context = Context<A>> + Handler<StepDown>> Handler<Begin> for Lead
                 let _ = again.send(Begin { reign, given_up }).await;
             });
         }
-        let actor = (self.make)(Arc::clone(&reign));
+        if reign.is_stopping() {
+            // It took too long to get here.
+            return Box::pin(future::ready(()));
+        }
+        // The closure is the user's, too.
+        let made = catch_unwind(AssertUnwindSafe(|| (self.make)(Arc::clone(&reign))));
+        let Ok(actor) = made else {
+            tracing::error!(fence = %reign.fence(), "no actor was made: it panicked");
+            return Box::pin(future::ready(()));
+        };
         let actors_own = Context::new();
         let address = actors_own.address();
         let running = spawn_local(actors_own.into_future(actor));

@@ -1,4 +1,4 @@
-use std::{fmt, ops::Deref};
+use std::{fmt, ops::Deref, sync::Arc};
 
 use bytes::Bytes;
 use tenure_core::{Fence, Revision};
@@ -57,11 +57,19 @@ impl Leadership {
     ///
     /// # Errors
     ///
-    /// `Lost` if we do not lead any more, and then the value is not changed; `InvalidInput` for a
-    /// value that cannot be written, and what etcd refuses.
+    /// `Lost` if we do not lead any more; `InvalidInput` for a value that cannot be written, and
+    /// what etcd refuses.
     pub async fn proclaim(&self, value: impl IntoValue) -> Result<Revision> {
-        let value = value.into_value()?;
-        self.held.claim().rewrite(Some(value)).await
+        self.proclaiming(value.into_value()?).await
+    }
+
+    /// The same, without holding on to it.
+    pub(super) fn proclaiming(
+        &self,
+        value: Bytes,
+    ) -> impl Future<Output = Result<Revision>> + use<> {
+        let claim = Arc::clone(self.held.claim());
+        async move { claim.rewrite(Some(value)).await }
     }
 
     /// Gives the leadership up, and waits until etcd says so: the next candidate leads at once.
@@ -86,10 +94,12 @@ impl Leadership {
     /// The order of a queue is for all who read it the same, Go's clients included, so no other
     /// candidate can be chosen.
     ///
+    /// Dropping the future resigns.
+    ///
     /// # Errors
     ///
-    /// With the leadership given back as it is: `InvalidInput` if this candidate is not next, or
-    /// is gone. Without: `Lost`, and what etcd refuses.
+    /// `InvalidInput` if this candidate is not next, or is gone; `Lost` if we do not lead any more,
+    /// and what etcd refuses. The leadership comes back with the error while it is ours.
     pub async fn transfer(self, to: &Contender) -> Result<(), TransferError> {
         match self.held.claim().leave_to(to).await {
             Ok(true) => Ok(()),
@@ -97,7 +107,10 @@ impl Leadership {
                 let error = Error::invalid(WHAT, "this candidate is not the next in line");
                 Err(TransferError { error, leadership: Some(Box::new(self)) })
             }
-            Err(error) => Err(TransferError { error, leadership: None }),
+            Err(error) => {
+                let leadership = self.is_leader().then(|| Box::new(self));
+                Err(TransferError { error, leadership })
+            }
         }
     }
 }

@@ -57,6 +57,17 @@ impl Told {
         self.0.state.send_replace(state);
     }
 
+    /// It ended, and could not say so.
+    pub(super) fn gone(&self, why: impl FnOnce() -> Error) {
+        self.0.state.send_if_modified(|state| {
+            let ended = matches!(state, LeadState::Ended { .. });
+            if !ended {
+                *state = LeadState::Ended { error: Some(why()) };
+            }
+            !ended
+        });
+    }
+
     pub(super) fn begins(&self, reign: &Arc<Reign>) {
         *self.lock() = Some(Arc::clone(reign));
         self.state(LeadState::Leading { term: reign.term() });
@@ -144,7 +155,9 @@ impl Leading {
     }
 
     /// Ends the work in order, resigns, and waits for both: the next candidate leads at once, and
-    /// not before this work has ended, unless it takes longer than it may.
+    /// not before this work has ended, unless it takes longer than it may. Work that blocks its
+    /// thread cannot be ended, and is waited for no longer than
+    /// [`stop_within`](super::Lead::stop_within) and a second.
     ///
     /// Cancel safe: it goes on in the background.
     ///
@@ -188,11 +201,11 @@ impl Health {
         let now = self.client.now();
         let unwell = |text: String| Err(Error::new(ErrorKind::Unavailable, WHAT, text));
         match reign.state() {
+            _ if !reign.is_leader() => unwell("it is over, and its work has not ended".to_owned()),
             ClaimState::Jeopardy { until } => {
                 unwell(format!("renewals are overdue; it is lost in {:?}", until.since(now)))
             }
-            ClaimState::Held { .. } if reign.is_leader() => Ok(()),
-            _ => unwell("it is over, and its work has not ended".to_owned()),
+            _ => Ok(()),
         }
     }
 }

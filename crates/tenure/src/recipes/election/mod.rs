@@ -1,11 +1,14 @@
 //! One leader at a time, who says something of itself.
 
+mod actor;
 mod bound;
+mod campaigner;
 mod lead;
 mod leadership;
 mod leading;
 mod observer;
 mod reign;
+mod work;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,6 +17,7 @@ use futures::Stream;
 use tenure_core::Key;
 
 pub use self::{
+    actor::{Campaign, ElectionActor, LeadershipChanged, Proclaim, Resign, SubscribeLeadership},
     bound::{LeaderBound, RunningActor, StepDown},
     lead::Lead,
     leadership::{Leadership, TransferError},
