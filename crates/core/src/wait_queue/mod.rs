@@ -58,6 +58,8 @@ type Place = (Revision, Bytes);
 /// revision on that a listing, taken while the watch stood, was of. The answers of transactions
 /// and the events that tell the same may come in either order.
 ///
+/// Permits are given elsewhere: the key of a semaphore has no turn here.
+///
 /// One queue is for one cluster: where revisions may have gone back, begin a new one.
 #[derive(Debug, Default)]
 pub struct WaitQueue {
@@ -76,8 +78,6 @@ pub struct WaitQueue {
     places: BTreeSet<Place>,
     /// No key with a place before this one exists, or ever will.
     floor: Place,
-    /// How many permits there are, and since when.
-    room: Option<(Revision, u64)>,
     notices: VecDeque<Notice>,
 }
 
@@ -233,14 +233,6 @@ impl WaitQueue {
                 self.watching = Some(last);
                 self.backlog.clear();
             }
-        }
-    }
-
-    /// From this revision on there are so many permits.
-    pub fn resize(&mut self, revision: Revision, permits: u64) {
-        if self.room.is_none_or(|(since, _)| since < revision) {
-            self.room = Some((revision, permits));
-            self.look();
         }
     }
 
@@ -421,8 +413,7 @@ impl WaitQueue {
             (!own.has_turn).then_some((place, &own.rule))
         });
         let (place, rule) = waiting.next()?;
-        let room = self.room.map(|(_, permits)| permits);
-        rule.admits(self.older(place), room).then(|| place.clone())
+        rule.admits(self.older(place), None).then(|| place.clone())
     }
 
     /// Takes in that nothing exists before this place. Our keys that were there are gone, and if
@@ -443,8 +434,7 @@ impl WaitQueue {
 
     /// Gives a key of ours its turn, if it waits for none of these, which are all that are older.
     fn consider<'a>(&mut self, key: &Bytes, older: impl Iterator<Item = &'a Bytes>) {
-        let room = self.room.map(|(_, permits)| permits);
-        if self.own.get(key).is_some_and(|own| own.rule.admits(older, room)) {
+        if self.own.get(key).is_some_and(|own| own.rule.admits(older, None)) {
             self.give_turn(key);
         }
     }

@@ -35,15 +35,11 @@ struct Ours {
     left: bool,
 }
 
-/// How many permits there are.
-const ROOM: u64 = 3;
-
 /// What the queue is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Lock,
     ReadersAndWriters,
-    Permits,
 }
 
 impl Kind {
@@ -52,8 +48,6 @@ impl Kind {
             (Self::Lock, _) => "",
             (Self::ReadersAndWriters, 0) => "write/",
             (Self::ReadersAndWriters, _) => "read/",
-            (Self::Permits, 0) => "2/",
-            (Self::Permits, _) => "1/",
         };
         format!("{part}{whose}-{number}")
     }
@@ -61,17 +55,13 @@ impl Kind {
     fn rule(self, name: &str) -> Rule {
         match self {
             Self::ReadersAndWriters if name.starts_with("read/") => Rule::Under("write/".into()),
-            Self::Permits => {
-                let needs = if name.starts_with("2/") { 2 } else { 1 };
-                Rule::Room { under: Bytes::new(), needs }
-            }
             _ => Rule::Everybody,
         }
     }
 
     fn admits<'a>(self, name: &str, older: impl Iterator<Item = &'a String>) -> bool {
         let older: Vec<_> = older.map(|name| key(name)).collect();
-        self.rule(name).admits(older.iter(), Some(ROOM))
+        self.rule(name).admits(older.iter(), None)
     }
 }
 
@@ -93,11 +83,9 @@ struct World {
 
 impl World {
     fn new(kind: Kind) -> Self {
-        let mut queue = WaitQueue::new();
-        queue.resize(Revision(1), ROOM);
         Self {
             kind,
-            queue,
+            queue: WaitQueue::new(),
             revision: 1,
             lives: BTreeMap::new(),
             tale: Vec::new(),
@@ -446,7 +434,7 @@ proptest! {
     /// Others come and go, watches break and come back, answers are late and out of order.
     #[test]
     fn a_turn_is_always_true_and_never_forgotten(
-        kind in prop::sample::select(vec![Kind::Lock, Kind::ReadersAndWriters, Kind::Permits]),
+        kind in prop::sample::select(vec![Kind::Lock, Kind::ReadersAndWriters]),
         steps in prop::collection::vec(step(), 1..150),
         wakes in any::<prop::sample::Index>(),
     ) {

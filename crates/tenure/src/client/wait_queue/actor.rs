@@ -20,7 +20,7 @@ use tenure_core::{
     wait_queue::{Listed, Listing, Notice, Rule, WaitQueue},
 };
 
-use super::{Ahead, Before, Own, WHAT, Waiter, long_way, room_key, room_of};
+use super::{Ahead, Before, Own, WHAT, Waiter, long_way};
 use crate::{
     client::{Client, WatchResponse},
     error::{Error, ErrorKind, LossReason, Result},
@@ -39,9 +39,6 @@ pub(crate) struct QueueActor {
     /// The cluster that what is known is of.
     cluster_id: Option<u64>,
     queue: WaitQueue,
-    /// Where the number of permits is, if it is a semaphore's.
-    room_key: Bytes,
-    gives_permits: bool,
     /// What the queue says of itself, for those who are about to enter.
     knows_all: Arc<AtomicBool>,
     seats: HashMap<Bytes, Seat>,
@@ -106,11 +103,9 @@ impl QueueActor {
         Self {
             knows_all,
             client,
-            room_key: room_key(&prefix),
             prefix,
             cluster_id: None,
             queue: WaitQueue::new(),
-            gives_permits: false,
             seats: HashMap::new(),
             watch: None,
             listing: false,
@@ -184,14 +179,12 @@ impl QueueActor {
 
     fn list(&mut self, ctx: &mut Context<Self>) {
         self.listing = true;
-        let get = self.client.get(self.range());
-        let get = if self.gives_permits { get } else { get.keys_only() };
+        let get = self.client.get(self.range()).keys_only();
         ctx.spawn(wrap_future(get.into_future()).map(|answer, actor: &mut Self, ctx| {
             actor.listing = false;
             match answer {
                 Ok(answer) => {
                     actor.outage = None;
-                    actor.read_room(&answer.kvs);
                     actor.queue.handle_listing(listing(&answer.kvs, answer.header.revision));
                 }
                 Err(error) => actor.trouble(&error, ctx),
@@ -199,15 +192,6 @@ impl QueueActor {
             actor.drive(ctx);
             actor.count_ahead();
         }));
-    }
-
-    /// Looks for the number of permits. It may change before anybody of ours asks for some.
-    fn read_room<'a>(&mut self, kvs: impl IntoIterator<Item = &'a KeyValue>) {
-        for kv in kvs.into_iter().filter(|kv| kv.key == self.room_key) {
-            if let Some(permits) = room_of(&kv.value) {
-                self.queue.resize(kv.mod_revision, permits);
-            }
-        }
     }
 
     /// The watch or a listing failed: try again after a pause, unless it is for good.
@@ -269,7 +253,7 @@ impl QueueActor {
         let accompanies =
             || own.rule == Rule::Nobody && self.seats.values().any(|seat| seat.long_way.is_some());
         // Who has to follow everybody for another key of ours does so for this one, too.
-        self.queue.is_idle() && (before.count > LONG as u64 || accompanies())
+        own.one_by_one || self.queue.is_idle() && (before.count > LONG as u64 || accompanies())
     }
 
     fn take_the_long_way(&mut self, own: Own, before: Before, ctx: &mut Context<Self>) {
@@ -347,18 +331,14 @@ impl Handler<Enter> for QueueActor {
         self.is_of(before.cluster_id, ctx);
         let far = self.is_far_back(&own, &before);
         self.seats.insert(own.key.clone(), Seat { waiter, long_way: None });
-        self.gives_permits |= matches!(own.rule, Rule::Room { .. });
         if far {
             self.take_the_long_way(own, before, ctx);
             return;
         }
-        if let Some(room) = before.room {
-            self.queue.resize(own.created, room);
-        }
         self.stand(ctx);
         let at_once = before.admits(&own);
         let Before { listing, complete, .. } = before;
-        let Own { key, created, rule } = own;
+        let Own { key, created, rule, .. } = own;
         self.queue.enter(key.clone(), created, rule, listing, complete);
         if at_once {
             self.tell(&key, |waiter| waiter.turn(&key));
@@ -399,10 +379,7 @@ impl StreamHandler<Result<WatchResponse>> for QueueActor {
                 self.outage = None;
                 self.queue.watch_opened(revision);
             }
-            Ok(WatchResponse::Events { events, .. }) => {
-                self.read_room(events.iter().map(|event| &event.kv));
-                self.queue.handle_events(events);
-            }
+            Ok(WatchResponse::Events { events, .. }) => self.queue.handle_events(events),
             Ok(_) => {}
             Err(error) => {
                 self.watch = None;

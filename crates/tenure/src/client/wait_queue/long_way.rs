@@ -26,8 +26,8 @@ pub(super) enum Stage {
     Look,
     /// Wait until something happens to this key; it was there, and waiting, at this revision.
     Behind(Bytes, Revision),
-    /// Whoever is just ahead has its permits: wait for any that come back.
-    Head,
+    /// Whoever is just ahead had its permits at this revision: wait for any that come back.
+    Head(Revision),
     /// The turn was said at this revision: watch the own key.
     Hold(Revision),
     Over,
@@ -62,7 +62,7 @@ impl Walk {
                     Stage::Over => return None,
                     Stage::Look => walk.look().await,
                     Stage::Behind(ref key, seen) => walk.wait(key, seen).await,
-                    Stage::Head => walk.head().await,
+                    Stage::Head(seen) => walk.head(seen).await,
                     Stage::Hold(seen) => walk.hold(seen).await,
                 };
                 let (next, step) = match went {
@@ -142,39 +142,60 @@ impl Walk {
 
     /// Waits until something happens to a key that was there at `seen`: it is deleted, or, where
     /// permits are given, put again by an owner that has them now.
-    async fn wait(&self, key: &Bytes, seen: Revision) -> Went {
-        let watch = self.client.watch(key.clone()).start_revision(Revision(seen.0 + 1));
+    async fn wait(&mut self, key: &Bytes, seen: Revision) -> Went {
+        let watch = self.client.watch(key.clone());
         let watch = match self.own.rule {
             Rule::Room { .. } => watch,
             _ => watch.without_puts(),
         };
+        let watch = match self.own.one_by_one {
+            // In a short queue the predecessor may go at once, and etcd serves a watch that
+            // begins in the past only every 100 ms.
+            true => watch.created_notify(),
+            false => watch.start_revision(Revision(seen.0 + 1)),
+        };
         let mut watch = watch.require_leader().open();
         while let Some(told) = watch.next().await {
-            if !told?.events().is_empty() {
-                return Ok((Stage::Look, None));
+            match told? {
+                WatchResponse::Created { revision } if revision > seen => {
+                    match self.look().await? {
+                        (Stage::Behind(ahead, _), None) if ahead == key => {}
+                        went => return Ok(went),
+                    }
+                }
+                WatchResponse::Events { .. } => return Ok((Stage::Look, None)),
+                _ => {}
             }
         }
         Err(self.client.gone(WHAT))
     }
 
     /// Looks again whenever permits come back, or their number changes. The watches begin now and
-    /// not in the past, where etcd would serve them only every 100 ms.
-    async fn head(&mut self) -> Went {
+    /// not in the past.
+    async fn head(&mut self, seen: Revision) -> Went {
         let Rule::Room { under, .. } = &self.own.rule else { return Ok((Stage::Look, None)) };
         let returned = self.client.watch(KeyRange::prefix(under.clone())).without_puts();
         let resized = self.client.watch(room_key(&self.prefix));
         let [returned, resized] =
             [returned, resized].map(|watch| watch.require_leader().created_notify().open());
         let mut told = stream::select(returned, resized);
-        let mut opened = 0;
+        let (mut opened, mut newest) = (0, seen);
         while let Some(told) = told.next().await {
-            let told = told?;
-            opened += usize::from(matches!(told, WatchResponse::Created { .. }));
-            if opened >= 2 && !matches!(told, WatchResponse::Progress { .. }) {
-                match self.look().await? {
-                    (Stage::Head, None) => {}
-                    went => return Ok(went),
+            match told? {
+                WatchResponse::Created { revision } => {
+                    opened += 1;
+                    newest = newest.max(revision);
+                    // Nothing has happened since it looked.
+                    if opened < 2 || newest == seen {
+                        continue;
+                    }
                 }
+                WatchResponse::Events { .. } => {}
+                _ => continue,
+            }
+            match self.look().await? {
+                (Stage::Head(_), None) => {}
+                went => return Ok(went),
             }
         }
         Err(self.client.gone(WHAT))
@@ -220,13 +241,13 @@ fn whom_to_follow(
     if rule.admits(older.iter().map(|kv| &kv.key), room) {
         return None;
     }
-    let Some((last, before)) = older.split_last() else { return Some(Stage::Head) };
+    let Some((last, before)) = older.split_last() else { return Some(Stage::Head(seen)) };
     let has_its_own = rule.of(&last.key).admits(before.iter().map(|kv| &kv.key), room);
     // It says that it has its permits by putting its key again; and it may have had them when there
     // were more.
     let may_have = last.mod_revision > last.create_revision || resized > Some(last.create_revision);
     Some(match has_its_own || may_have {
-        true => Stage::Head,
+        true => Stage::Head(seen),
         false => Stage::Behind(last.key.clone(), seen),
     })
 }

@@ -118,6 +118,9 @@ pub(crate) struct Own {
     pub(crate) created: Revision,
     /// Whom it waits for.
     pub(crate) rule: Rule,
+    /// It follows its predecessor also in a short queue, so that whatever happens in the queue
+    /// wakes one and not all. A hand-over takes a little longer then.
+    pub(crate) one_by_one: bool,
 }
 
 /// What a transaction that put a key saw just before, or one that found it there.

@@ -64,7 +64,9 @@ impl Claim {
     ) -> Result<Entered> {
         if patience == Patience::Wait {
             for place in &self.places {
-                place.queue.expect();
+                if !place.one_by_one {
+                    place.queue.expect();
+                }
             }
         }
         loop {
@@ -157,7 +159,12 @@ impl Claim {
     }
 
     fn own(&self, place: &Place) -> Own {
-        Own { key: place.key.clone(), created: self.created(), rule: place.rule.clone() }
+        Own {
+            key: place.key.clone(),
+            created: self.created(),
+            rule: place.rule.clone(),
+            one_by_one: place.one_by_one,
+        }
     }
 
     /// What must hold so that the keys would have to wait for nobody; none if they would.

@@ -81,6 +81,7 @@ struct Place {
     key: Bytes,
     queue: Arc<Queue>,
     rule: Rule,
+    one_by_one: bool,
     ahead: AtomicUsize,
     has_turn: AtomicBool,
     /// It was given up, and the others are held on.
@@ -106,6 +107,7 @@ impl Claim {
             key,
             queue: Arc::clone(&stand.queue),
             rule: stand.rule.clone(),
+            one_by_one: stand.one_by_one,
             ahead: AtomicUsize::new(usize::MAX),
             has_turn: AtomicBool::new(false),
             given_up: AtomicBool::new(false),

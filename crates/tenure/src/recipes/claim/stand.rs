@@ -17,6 +17,8 @@ pub(crate) struct Stand {
     pub(crate) home: Bytes,
     pub(crate) naming: Naming,
     pub(crate) rule: Rule,
+    /// Whatever happens in the queue is to wake one contender, and not all of them.
+    pub(crate) one_by_one: bool,
 }
 
 /// How keys are called behind their prefix.
@@ -32,7 +34,8 @@ impl Stand {
     /// In a queue whose oldest key holds.
     pub(crate) fn in_line(queue: Arc<Queue>) -> Self {
         let home = queue.prefix().clone();
-        Self { queue, home, naming: Naming::TakenOver, rule: Rule::Everybody }
+        let (naming, rule) = (Naming::TakenOver, Rule::Everybody);
+        Self { queue, home, naming, rule, one_by_one: false }
     }
 
     pub(super) fn key(&self, lease: LeaseId, nonce: u32) -> Bytes {

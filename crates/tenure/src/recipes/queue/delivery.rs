@@ -127,7 +127,8 @@ pub(super) fn take_to_work(
         let job = found.job();
         let home = layout.worker(&job);
         let queue = work.client().queues().of(work.client(), &home);
-        let stand = Stand { queue, home, naming: Naming::PutOnce, rule: Rule::Nobody };
+        let (naming, rule) = (Naming::PutOnce, Rule::Nobody);
+        let stand = Stand { queue, home, naming, rule, one_by_one: false };
         let unchanged = Compare::mod_revision(found.key.clone()).equal(found.revision);
         let delete = Op::from(Delete::new(found.key.clone()));
         let put = Op::from(Put::new(layout.run(&job), found.value.clone()));

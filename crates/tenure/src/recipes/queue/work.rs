@@ -83,7 +83,7 @@ impl Work {
     }
 
     async fn first_in(&self, line: &Arc<Line>) -> Result<Held> {
-        let stand = Stand::in_line(Arc::clone(line));
+        let stand = Stand { one_by_one: true, ..Stand::in_line(Arc::clone(line)) };
         let request = Request::new(PLACE, self.session(), vec![stand]);
         Acquire::new(Ok(request), |held| held.ok_or_else(crate::ops::other_kind)).await
     }

@@ -148,7 +148,7 @@ impl RwLock {
 
     fn stand(&self, queue: Arc<Queue>, part: &str, rule: Rule) -> Stand {
         let home = below(&queue, part);
-        Stand { queue, home, naming: Naming::PutOnce, rule }
+        Stand { queue, home, naming: Naming::PutOnce, rule, one_by_one: false }
     }
 
     /// Who is inside, and who waits: those who asked first are first. A writer is there twice,

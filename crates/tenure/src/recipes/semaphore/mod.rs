@@ -112,7 +112,8 @@ impl Semaphore {
         let rule = Rule::Room { under, needs: permits };
         let (limit, client, key) =
             (self.limit.clone(), self.session.client().clone(), queue.room_key());
-        let stand = Stand { queue, home, naming: Naming::TakenOver, rule };
+        let naming = Naming::TakenOver;
+        let stand = Stand { queue, home, naming, rule, one_by_one: true };
         let request = Request::new("semaphore", &self.session, vec![stand]);
         Ok(request.first(move || limit.agree(client, key, permits)))
     }
