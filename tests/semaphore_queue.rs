@@ -215,7 +215,7 @@ async fn a_compaction_during_a_long_wait_changes_nothing() {
 }
 
 #[tokio::test]
-async fn of_hundreds_who_wait_each_release_wakes_one_and_costs_one_request() {
+async fn of_hundreds_who_wait_each_release_lets_one_in_and_costs_few_requests() {
     on_each_server(async |server| {
         let (server, client) = start(&server).await;
         let jobs = of(&open(&client).await, 2);
@@ -234,8 +234,9 @@ async fn of_hundreds_who_wait_each_release_wakes_one_and_costs_one_request() {
             assert!(waiting.next().now_or_never().is_none_or(|next| next.is_none()), "only one");
         }
         let txns = server.calls(Call::Txn).await - before;
-        // Each asks, is released by another, and says that it has its permit.
-        assert!((900..=910).contains(&txns), "{txns}: nobody looks around");
+        // Each asks, looks again once it watches whoever is ahead, looks when that one has its
+        // permit, maybe once more when it watches all, says that it has its own, and releases it.
+        assert!(txns <= 300 * 7, "{txns}: nobody looks around besides");
         drop(held);
         keys_are(&client, CLAIMS, 0).await;
     })

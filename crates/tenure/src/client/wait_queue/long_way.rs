@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use tenure_core::{EventKind, KeyRange, KeyValue, Revision, backoff::Outage, wait_queue::Rule};
+use tenure_core::{
+    Event, EventKind, KeyRange, KeyValue, Revision, backoff::Outage, wait_queue::Rule,
+};
 
 use super::{Own, WHAT, room_key, room_of};
 use crate::{
@@ -26,8 +28,8 @@ pub(super) enum Stage {
     Look,
     /// Wait until something happens to this key; it was there, and waiting, at this revision.
     Behind(Bytes, Revision),
-    /// Whoever is just ahead had its permits at this revision: wait for any that come back.
-    Head(Revision),
+    /// Whoever is just ahead has its permits: wait for any that come back.
+    Head(Ahead),
     /// The turn was said at this revision: watch the own key.
     Hold(Revision),
     Over,
@@ -62,7 +64,7 @@ impl Walk {
                     Stage::Over => return None,
                     Stage::Look => walk.look().await,
                     Stage::Behind(ref key, seen) => walk.wait(key, seen).await,
-                    Stage::Head(seen) => walk.head(seen).await,
+                    Stage::Head(ref ahead) => walk.head(ahead.clone()).await,
                     Stage::Hold(seen) => walk.hold(seen).await,
                 };
                 let (next, step) = match went {
@@ -170,32 +172,43 @@ impl Walk {
         Err(self.client.gone(WHAT))
     }
 
-    /// Looks again whenever permits come back, or their number changes. The watches begin now and
+    /// Waits until enough permits come back, or there are more of them. The watches begin now and
     /// not in the past.
-    async fn head(&mut self, seen: Revision) -> Went {
+    async fn head(&mut self, mut ahead: Ahead) -> Went {
         let Rule::Room { under, .. } = &self.own.rule else { return Ok((Stage::Look, None)) };
         let returned = self.client.watch(KeyRange::prefix(under.clone())).without_puts();
         let resized = self.client.watch(room_key(&self.prefix));
         let [returned, resized] =
             [returned, resized].map(|watch| watch.require_leader().created_notify().open());
         let mut told = stream::select(returned, resized);
-        let (mut opened, mut newest) = (0, seen);
+        let (mut opened, mut newest) = (0, ahead.seen);
         while let Some(told) = told.next().await {
             match told? {
                 WatchResponse::Created { revision } => {
-                    opened += 1;
-                    newest = newest.max(revision);
-                    // Nothing has happened since it looked.
-                    if opened < 2 || newest == seen {
-                        continue;
+                    (opened, newest) = (opened + 1, newest.max(revision));
+                    // Something may have happened since it looked.
+                    if opened >= 2 && newest > ahead.seen {
+                        ahead = match self.look().await? {
+                            (Stage::Head(ahead), None) => ahead,
+                            went => return Ok(went),
+                        };
                     }
                 }
-                WatchResponse::Events { .. } => {}
-                _ => continue,
-            }
-            match self.look().await? {
-                (Stage::Head(_), None) => {}
-                went => return Ok(went),
+                WatchResponse::Events { events, .. } if opened >= 2 => {
+                    let seen = ahead.seen;
+                    for event in events.iter().filter(|event| event.kv.mod_revision > seen) {
+                        let at = event.kv.mod_revision;
+                        if event.kv.key == self.own.key {
+                            return Ok((Stage::Over, Some(Step::Deleted)));
+                        }
+                        ahead.hear(event);
+                        if ahead.admits(&self.own.rule) {
+                            return Ok((Stage::Hold(at), Some(Step::Turn)));
+                        }
+                    }
+                }
+                WatchResponse::Events { .. } => newest = Revision(newest.0 + 1),
+                _ => {}
             }
         }
         Err(self.client.gone(WHAT))
@@ -221,6 +234,29 @@ impl Walk {
     }
 }
 
+/// Who was ahead of a claim on permits, and how many there were.
+#[derive(Clone)]
+pub(super) struct Ahead {
+    /// As of this revision.
+    seen: Revision,
+    older: Vec<Bytes>,
+    room: Option<u64>,
+}
+
+impl Ahead {
+    fn admits(&self, rule: &Rule) -> bool {
+        rule.admits(self.older.iter(), self.room)
+    }
+
+    /// Permits came back, or their number changed.
+    fn hear(&mut self, event: &Event) {
+        match event.kind {
+            EventKind::Delete => self.older.retain(|key| *key != event.kv.key),
+            EventKind::Put => self.room = room_of(&event.kv.value),
+        }
+    }
+}
+
 type Went = Result<(Stage, Option<Step>)>;
 
 fn for_good(error: &Error) -> bool {
@@ -238,16 +274,18 @@ fn whom_to_follow(
     seen: Revision,
 ) -> Option<Stage> {
     let (resized, room) = room.unzip();
-    if rule.admits(older.iter().map(|kv| &kv.key), room) {
+    let keys = older.iter().map(|kv| kv.key.clone()).collect();
+    let ahead = Ahead { seen, older: keys, room };
+    if ahead.admits(rule) {
         return None;
     }
-    let Some((last, before)) = older.split_last() else { return Some(Stage::Head(seen)) };
+    let Some((last, before)) = older.split_last() else { return Some(Stage::Head(ahead)) };
     let has_its_own = rule.of(&last.key).admits(before.iter().map(|kv| &kv.key), room);
     // It says that it has its permits by putting its key again; and it may have had them when there
     // were more.
     let may_have = last.mod_revision > last.create_revision || resized > Some(last.create_revision);
     Some(match has_its_own || may_have {
-        true => Stage::Head(seen),
+        true => Stage::Head(ahead),
         false => Stage::Behind(last.key.clone(), seen),
     })
 }
