@@ -18,29 +18,16 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+#[path = "support/chance.rs"]
+mod chance;
 #[path = "support/start.rs"]
 mod start;
 
+use chance::Chance;
 use start::MINUTE;
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
-}
-
-/// What a storm has of chance.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) % bound
-    }
-
-    fn millis(&mut self, bound: u64) -> Duration {
-        Duration::from_millis(self.below(bound))
-    }
 }
 
 /// The way of one client to the server, which can be cut: nobody hears anything then.

@@ -293,3 +293,27 @@ async fn whoever_gives_up_at_the_instant_of_the_grant_had_it_or_leaves_no_key() 
     })
     .await;
 }
+
+#[tokio::test]
+async fn readers_that_die_inside_let_the_writer_in_after_the_last_of_them() {
+    on_each_server(async |server| {
+        let (server, client) = start(&server).await;
+        let dying = server.client().await.unwrap();
+        let (mut sessions, mut inside) = (Vec::new(), Vec::new());
+        for _ in 0..50 {
+            let session = open(&dying).await;
+            inside.push(take(RwLock::new(&session, "config").read()).await);
+            sessions.push(session);
+        }
+        let lock = RwLock::new(&open(&client).await, "config");
+        let writing = queue_up(&client, "tenure/rwlock/", lock.write()).await;
+        for (session, read) in sessions.iter().zip(&inside) {
+            assert!(!writing.is_finished(), "a reader is inside");
+            client.lease_revoke(session.lease()).await.unwrap();
+            assert_eq!(why(read.lost()).await, LossReason::Revoked);
+        }
+        let write = got(writing).await;
+        assert!(inside.iter().all(|read| read.fence() < write.fence()));
+    })
+    .await;
+}

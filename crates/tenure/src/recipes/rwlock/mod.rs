@@ -61,8 +61,8 @@ const KIND: Kind = Kind { path: "rwlock", name: "lock name", prefix: "lock prefi
 /// `tenure/rwlock/<name>/read/<lease>.<nonce>` and, of a writer besides,
 /// `../write/<lease>.<nonce>`; or the same behind a raw prefix ([`at`](Self::at)), the layout of
 /// `RWMutex` of Go's recipes, so that both exclude one another. A session that was
-/// [resumed](Session::resume) does not take such keys over: Go's side orders them by their last
-/// change.
+/// [resumed](Session::resume) does not take such keys over, since Go's side orders them by their
+/// last change: they keep their places, for nobody, until it [disowns](Session::disown) them.
 #[derive(Clone)]
 pub struct RwLock {
     session: Session,
@@ -105,7 +105,7 @@ impl RwLock {
     }
 
     /// Enters as a reader if no writer is inside or waits; `None` otherwise, and nothing is left
-    /// behind.
+    /// behind. Errors and cancel safety are those of [`read`](Self::read).
     pub fn try_read(&self) -> Acquire<Option<ReadGuard>> {
         let request = self.reader().map(Request::only_try);
         Acquire::new(request, |held| Ok(held.map(ReadGuard::new)))
@@ -123,7 +123,7 @@ impl RwLock {
     }
 
     /// Enters as a writer if nobody is inside or waits; `None` otherwise, and nothing is left
-    /// behind.
+    /// behind. Errors and cancel safety are those of [`write`](Self::write).
     pub fn try_write(&self) -> Acquire<Option<WriteGuard>> {
         let request = self.writer().map(Request::only_try);
         Acquire::new(request, |held| Ok(held.map(WriteGuard::new)))
