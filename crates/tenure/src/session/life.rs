@@ -37,6 +37,8 @@ pub(crate) struct Life {
     token: String,
     /// When the guard key was last put, as far as is known.
     guard: AtomicI64,
+    /// Those who are about to put it, one after the other: each changes what the others compare.
+    guard_puts: tokio::sync::Mutex<()>,
     nonces: Mutex<Nonces>,
     holdings: Mutex<Holdings>,
     inherited: Mutex<Vec<Inherited>>,
@@ -81,6 +83,7 @@ impl Life {
             keep: Mutex::new(Some(keep)),
             token: Uuid::new_v4().to_string(),
             guard: AtomicI64::new(0),
+            guard_puts: tokio::sync::Mutex::default(),
             // An earlier process of the session had numbers of its own.
             nonces: Mutex::new(Nonces { next: Uuid::new_v4().as_u128() as u32, free: Vec::new() }),
             holdings: Mutex::default(),
@@ -169,6 +172,11 @@ impl Life {
     /// Nothing that has this number is in etcd or on its way there.
     pub(crate) fn free_nonce(&self, nonce: u32) {
         lock(&self.nonces).free.push(nonce);
+    }
+
+    /// Waits until nobody else of this life is putting the guard key; nobody does while this is kept.
+    pub(crate) async fn guard_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.guard_puts.lock().await
     }
 
     pub(crate) fn guard(&self) -> Revision {

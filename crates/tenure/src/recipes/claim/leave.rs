@@ -142,6 +142,7 @@ impl Claim {
     /// Deletes the keys and puts the guard key, so that a copy of the transaction that put them,
     /// which may still be under way, fails: it compares when the guard key was put.
     async fn leave_and_shut_out_copies(&self, repeated: &AtomicBool) -> Result<TxnResponse> {
+        let _turn = self.life.guard_turn().await;
         loop {
             let guard = self.life.guard();
             let key = self.life.guard_key();
