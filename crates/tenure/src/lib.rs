@@ -17,6 +17,12 @@
 //! # }
 //! ```
 //!
+//! On a session, too: [`RwLock`], [`Semaphore`], [`Election`] with [work that runs while
+//! leading](Election::lead), [`Barrier`], [`DoubleBarrier`], [`Queue`] and [`PriorityQueue`]; and on a
+//! client alone [`CountDownLatch`], [`Stm`], [`AtomicCounter`], [`Sequence`] and [`IdBlocks`]. What is
+//! held is a guard: it says when it is lost, has a [`Fence`] that proves it, and makes writes that
+//! etcd refuses after.
+//!
 //! Below them stands a client for etcd v3: keys, transactions, watches and leases of a cluster that
 //! loses members while it serves.
 //!
@@ -57,7 +63,7 @@
 //!   happens to connections and members, or ends with an error that says why it cannot.
 //! - A lease counts as lost before it can expire on the server: deadlines count from when a
 //!   renewal was sent, on a clock that counts suspend.
-//! - No call waits for ever, but for a lock or at a barrier: that, without a time limit, for as long
+//! - No call waits for ever, but for its turn (a lock, a barrier, an empty queue): that, without a time limit, for as long
 //!   as the session lives, or the client where there is none.
 //!
 //! # Where it runs
