@@ -57,8 +57,8 @@
 //!   happens to connections and members, or ends with an error that says why it cannot.
 //! - A lease counts as lost before it can expire on the server: deadlines count from when a
 //!   renewal was sent, on a clock that counts suspend.
-//! - No call waits for ever, but for a lock: that, without a time limit, for as long as the session
-//!   lives.
+//! - No call waits for ever, but for a lock or an item of a queue: that, without a time limit, for
+//!   as long as the session lives.
 //!
 //! # Where it runs
 //!
