@@ -11,16 +11,16 @@ use tokio::time::{sleep, timeout};
 
 #[path = "support/asking.rs"]
 mod asking;
-#[path = "support/chance.rs"]
-mod chance;
 #[path = "support/lock.rs"]
 mod lock;
 #[path = "support/start.rs"]
 mod start;
+#[path = "support/weather.rs"]
+mod weather;
 
 use asking::{keys_are, take};
-use chance::Chance;
 use lock::stranger;
+use weather::Chance;
 
 const CROWD: usize = 45;
 const ROUNDS: usize = 4;

@@ -1,130 +1,21 @@
 //! A storm of faults over a lock, in virtual time, on the embedded server.
 
-use std::{cell::RefCell, future::pending, io, time::Duration};
+use std::cell::RefCell;
 
-use futures::future::{BoxFuture, FutureExt, join_all};
+use futures::future::join_all;
 use tenure::{
-    Client, Code, Connector, ErrorKind, Fence, Io, KeyRange, Mutex, MutexGuard, Order, Revision,
-    Session, SortBy,
+    Client, ErrorKind, Fence, KeyRange, Mutex, MutexGuard, Order, Revision, Session, SortBy,
 };
-use tenure_testkit::{
-    Call, Embedded, Fault, TestServer,
-    embed::{Data, InProcess},
-    eventually, virtual_time,
-};
-use tokio::{
-    io::{copy_bidirectional, duplex},
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tenure_testkit::{TestServer, eventually, virtual_time};
+use tokio::time::{Instant, sleep};
 
-#[path = "support/chance.rs"]
-mod chance;
 #[path = "support/start.rs"]
 mod start;
+#[path = "support/weather.rs"]
+mod weather;
 
-use chance::Chance;
 use start::MINUTE;
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-/// The way of one client to the server, which can be cut: nobody hears anything then.
-#[derive(Clone, Debug)]
-struct Link {
-    server: InProcess,
-    is_cut: watch::Sender<bool>,
-}
-
-impl Connector for Link {
-    fn connect(&self, authority: &str) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
-        let (connecting, mut is_cut) = (self.server.connect(authority), self.is_cut.subscribe());
-        async move {
-            if *is_cut.borrow() {
-                return pending().await;
-            }
-            let mut server = connecting.await?;
-            let (client, mut ours) = duplex(64 * 1024);
-            tokio::spawn(async move {
-                tokio::select! {
-                    // That it ends, both sides see.
-                    _ = copy_bidirectional(&mut ours, &mut server) => return,
-                    () = is_cut.wait_for(|cut| *cut).map(drop) => {}
-                }
-                // What was under way is lost, which is seen when the link is back.
-                let _ = is_cut.wait_for(|cut| !*cut).await;
-            });
-            Ok(Box::new(client) as Box<dyn Io>)
-        }
-        .boxed()
-    }
-}
-
-/// Whether leases are ended from outside, too: then two may believe for a moment, and the fence
-/// alone keeps them apart.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Storm {
-    OfFaults,
-    OfFaultsAndRevocations,
-}
-
-/// One thing that goes wrong for a while.
-async fn something_goes_wrong(
-    server: &Embedded,
-    links: &[Link],
-    storm: Storm,
-    chance: &mut Chance,
-) {
-    let calls = [Call::Txn, Call::Range, Call::Watch, Call::LeaseKeepAlive, Call::LeaseGrant];
-    let call = calls[chance.below(5) as usize];
-    let times = 1 + chance.below(3) as usize;
-    // Some are longer than the leases.
-    let longest = if chance.below(4) == 0 { 20_000 } else { 4_000 };
-    let a_while = chance.millis(longest);
-    let fault = match chance.below(16) {
-        0 => Fault::lose_answer(),
-        1 => Fault::lose_request(),
-        2 => Fault::silence(),
-        3 => Fault::ignore(),
-        4 => Fault::delay(chance.millis(3_000)),
-        5 => Fault::refuse(Code::Unavailable, "etcdserver: leader changed"),
-        6 => return server.cut_connections(),
-        7 => return server.cut_streams(),
-        8 => {
-            server.silence_streams(true);
-            sleep(a_while).await;
-            return server.silence_streams(false);
-        }
-        9 => {
-            server.lose_leader();
-            sleep(a_while).await;
-            return server.change_leader();
-        }
-        10 => {
-            server.refuse_connections().await;
-            sleep(a_while).await;
-            return server.accept_connections().await.unwrap();
-        }
-        11 => return server.restart(Data::Kept),
-        12 if storm == Storm::OfFaultsAndRevocations => {
-            let leases = server.client().await.unwrap().leases().await.unwrap().leases;
-            let lease = leases.get(chance.below(8) as usize);
-            lease.map(|lease| server.expire_lease(*lease));
-            return;
-        }
-        _ => {
-            let link = &links[chance.below(links.len() as u64) as usize];
-            link.is_cut.send_replace(true);
-            sleep(a_while).await;
-            link.is_cut.send_replace(false);
-            return;
-        }
-    };
-    let injected = server.inject(fault.on(call).times(times));
-    sleep(a_while).await;
-    drop(injected);
-}
+use weather::{Chance, Link, Storm, seconds, something_goes_wrong};
 
 /// What whoever got the lock wrote: the fences, and when they were written.
 async fn written(client: &Client) -> Vec<(Fence, Revision)> {
@@ -138,8 +29,7 @@ async fn weather(server: &TestServer, storm: Storm, seed: u64) {
     let end = Instant::now() + 3 * MINUTE;
     let (mut contenders, mut links) = (Vec::new(), Vec::new());
     for _ in 0..4 {
-        let way_in = server.embedded().unwrap().connector();
-        links.push(Link { server: way_in, is_cut: watch::Sender::new(false) });
+        links.push(Link::to(server.embedded().unwrap()));
         let client = server.connect().connector(links[links.len() - 1].clone());
         let client = client.connect().await.unwrap();
         let session = Session::builder().ttl(seconds(10)).reenter().open(&client).await.unwrap();

@@ -163,6 +163,9 @@ async fn one_who_waits_hears_of_items_and_of_workers_that_die() {
         put(&queue, 3, "a").await;
         let held = ended(waiting).await.unwrap();
         let waiting = tokio::spawn(queue.take_leased().into_future());
+        let work =
+            async || client.count(KeyRange::prefix("tenure/queue-work/")).await.unwrap().count;
+        eventually(SOON, "a job, its worker, and one who waits", async || work().await == 3).await;
         client.lease_revoke(held.fence().lease).await.unwrap();
         let again = ended(waiting).await.unwrap();
         assert_eq!((&again.value()[..], again.attempts()), (&b"a"[..], 2));

@@ -63,8 +63,8 @@
 //!   happens to connections and members, or ends with an error that says why it cannot.
 //! - A lease counts as lost before it can expire on the server: deadlines count from when a
 //!   renewal was sent, on a clock that counts suspend.
-//! - No call waits for ever, but for its turn (a lock, a barrier, an empty queue): that, without a time limit, for as long
-//!   as the session lives, or the client where there is none.
+//! - No call waits for ever, but for its turn (a lock, a barrier, an empty queue): that, without a time
+//!   limit, for as long as the session lives, or the client where there is none.
 //!
 //! # Where it runs
 //!

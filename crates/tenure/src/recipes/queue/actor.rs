@@ -77,7 +77,7 @@ impl WorkQueueActor {
         match self.jobs.remove(fence) {
             Some(delivery) => end(delivery),
             None => {
-                let error = Error::invalid("job", "this actor does not have it");
+                let error = Error::invalid("job", "this actor does not have it, or has lost it");
                 Box::pin(async { Err(error) })
             }
         }
@@ -241,6 +241,7 @@ impl Handler<Keep> for WorkQueueActor {
         let job = Job { fence: fence.clone(), value, attempts: delivery.attempts() };
         // From whoever is gone it goes back.
         if reply.send(Ok(job)).is_ok() {
+            self.jobs.retain(|_, lost| lost.is_held());
             self.jobs.insert(fence, delivery);
         }
     }

@@ -25,6 +25,7 @@ pub(super) enum End<'a> {
 }
 
 /// A key that is the last if `when` holds, and what belongs to it.
+#[derive(Default)]
 pub(super) struct Spot {
     pub(super) key: Bytes,
     pub(super) when: Vec<Compare>,

@@ -70,7 +70,8 @@ const KIND: Kind = Kind { path: "queue", name: "queue name", prefix: "queue pref
 /// [fence](Delivery::fence) than the one before.
 ///
 /// Consumers that find nothing stand in line: one item wakes one of them. Whoever comes when there
-/// is an item takes it at once.
+/// is an item takes it at once. While the first in line is frozen or cut off, only they do, until
+/// its session ends.
 ///
 /// etcd reads the whole queue to find its first item, and has every item in memory: queues of some
 /// thousand items are what it is good for.
@@ -129,6 +130,9 @@ impl Queue {
     /// Puts an item at the end, and answers with its key: bytes, or a value as
     /// [`Json`](crate::Json). Of a [`bounded`](Self::bounded) queue,
     /// [`timeout`](Enqueue::timeout) waits for room.
+    ///
+    /// A value should be a few kilobytes below what etcd takes in a request (1.5 MiB), so that it can
+    /// be moved with what tells who works on it.
     ///
     /// Repeated until it is answered, for as long as the session lives; there is one item however
     /// often. Dropped, it gives up waiting for room; what was sent goes on in the background.

@@ -7,6 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use tenure_core::{EtcdError, Revision};
+use tokio::sync::Semaphore;
 
 use crate::{
     error::{Error, ErrorKind, LossReason, Result},
@@ -15,13 +16,24 @@ use crate::{
     session::{Life, Session},
 };
 
+/// So many transactions at once; more wait for one another.
+const AT_ONCE: usize = 64;
+
 /// Keys of the session, each of which is put by one transaction after the other: when it was put
 /// last tells whether a transaction whose answer was lost was done, and a second copy of it is
 /// refused.
 ///
 /// There are as many as there were transactions at once, and they go with the session.
-#[derive(Default)]
-pub(super) struct Receipts(Mutex<Vec<Receipt>>);
+pub(super) struct Receipts {
+    free: Mutex<Vec<Receipt>>,
+    turns: Semaphore,
+}
+
+impl Default for Receipts {
+    fn default() -> Self {
+        Self { free: Mutex::default(), turns: Semaphore::new(AT_ONCE) }
+    }
+}
 
 /// What a receipt says.
 const DONE: &str = "done";
@@ -56,6 +68,7 @@ impl Receipts {
         life: &Arc<Life>,
         txn: &Txn,
     ) -> Result<Applied> {
+        let _turn = self.turns.acquire().await.map_err(|_| Error::closed(what))?;
         let mut receipt = self.receipt(life);
         let unanswered = AtomicBool::new(false);
         let call = Call { what, session, life, unanswered: &unanswered };
@@ -69,12 +82,12 @@ impl Receipts {
             }
             applied => applied,
         };
-        self.free().push(receipt);
+        self.pool().push(receipt);
         Ok(applied)
     }
 
     fn receipt(&self, life: &Arc<Life>) -> Receipt {
-        let mut free = self.free();
+        let mut free = self.pool();
         free.retain(|receipt| Arc::ptr_eq(&receipt.life, life));
         free.pop().unwrap_or_else(|| {
             let key = format!("tenure/session/{}/{:x}", life.lease, life.nonce()).into();
@@ -82,9 +95,9 @@ impl Receipts {
         })
     }
 
-    fn free(&self) -> MutexGuard<'_, Vec<Receipt>> {
+    fn pool(&self) -> MutexGuard<'_, Vec<Receipt>> {
         // Nothing in here can panic while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

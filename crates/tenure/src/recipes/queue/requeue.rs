@@ -84,8 +84,7 @@ impl Work {
         let failures = failures_of(name_of(job)).saturating_add(1);
         if self.is_dead(failures) {
             let letter = Put::new(self.layout().dead(job), value.clone());
-            let spot = Spot { key: Bytes::new(), when: vec![], also: vec![], look: vec![] };
-            let answer = self.move_orphan(job, since, letter, spot).await?;
+            let answer = self.move_orphan(job, since, letter, Spot::default()).await?;
             return Ok(matches!(answer, Moved::To(_)));
         }
         let mut end = self.end(priority_of(name_of(job))).await;
