@@ -5,7 +5,7 @@ use std::{future::IntoFuture, time::Duration};
 
 use bytes::{BufMut, BytesMut};
 use futures::TryStreamExt;
-use tenure::{Connector, Election, EventKind, KeyRange, LossReason, Release, Session};
+use tenure::{Connector, Election, EventKind, KeyRange, LossReason, Observer, Release, Session};
 use tenure_testkit::{
     Call, Embedded, Fault, TestServer,
     embed::{Data, Recorded, Tap},
@@ -332,6 +332,27 @@ fn after_restarts_there_is_one_leader_the_same_as_before() {
         }
         leadership.resign().await.unwrap();
         assert!(elected(next).await.is_leader());
+    });
+}
+
+#[test]
+fn of_a_server_that_lost_its_data_an_observer_sees_the_new_leaders() {
+    virtual_time(async |server| {
+        let old = win(&scheduler(&stranger(&server).await), "old").await;
+        for number in 0..100 {
+            old.proclaim(number.to_string()).await.unwrap();
+        }
+        let watcher = server.client().await.unwrap();
+        let mut leaders = Observer::new(&watcher, "scheduler").observe();
+        assert_eq!(sees(&mut leaders).await.as_deref(), Some("99"));
+        embedded(&server).restart(Data::Lost);
+        let fresh = server.client().await.unwrap();
+        let new = win(&scheduler(&open_for(&fresh, HOUR).await), "new").await;
+        let seen =
+            timeout(MINUTE, async { while sees(&mut leaders).await.as_deref() != Some("new") {} });
+        seen.await.expect("it is seen");
+        assert_eq!(timeout(MINUTE, old.lost()).await, Ok(LossReason::ClusterChanged));
+        assert!(new.is_leader());
     });
 }
 

@@ -169,7 +169,7 @@ impl Election {
     ///
     /// # Errors
     ///
-    /// Those of [`Client::get`].
+    /// Those of [`Client::get`](crate::Client::get).
     pub async fn leader(&self) -> Result<Option<Leader>> {
         self.observer().leader().await
     }
@@ -183,7 +183,7 @@ impl Election {
     ///
     /// # Errors
     ///
-    /// Those of [`Client::get`].
+    /// Those of [`Client::get`](crate::Client::get).
     pub async fn candidates(&self) -> Result<Vec<Contender>> {
         self.observer().candidates().await
     }

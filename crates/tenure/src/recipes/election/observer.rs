@@ -6,7 +6,7 @@ use tenure_core::{
     Key, KeyRange, KeyValue, Moment, Revision, backoff::Outage, succession::Succession,
 };
 
-use super::KIND;
+use super::{KIND, WHAT};
 use crate::{
     client::{Client, WatchResponse, WatchStream},
     error::{Error, ErrorKind, Result},
@@ -95,6 +95,7 @@ impl Observer {
             client: self.client.clone(),
             range: KeyRange::prefix(prefix),
             succession: Succession::new(),
+            cluster_id: None,
             watch: None,
             leader: None,
             outage: None,
@@ -123,6 +124,8 @@ struct Watching {
     client: Client,
     range: KeyRange,
     succession: Succession,
+    /// The cluster that what is known is of.
+    cluster_id: Option<u64>,
     watch: Option<WatchStream>,
     leader: Option<Leader>,
     outage: Option<Outage>,
@@ -152,22 +155,40 @@ impl Watching {
     /// Waits for the next that the watch tells. A new watch is followed by a listing, which tells
     /// what came before.
     async fn follow(&mut self) -> Result<()> {
-        let open =
-            || self.client.watch(self.range.clone()).require_leader().created_notify().open();
+        let open = || {
+            let watch = self.client.watch(self.range.clone()).require_leader();
+            watch.created_notify().interruptions().open()
+        };
         let watch = self.watch.get_or_insert_with(open);
         match watch.next().await {
             Some(Ok(WatchResponse::Created { .. })) => {
                 let all = self.client.get(self.range.clone());
                 let all = all.sort(SortBy::CreateRevision, Order::Ascending).await?;
                 self.outage = None;
+                if self.is_another(all.header.cluster_id) {
+                    self.succession = Succession::new();
+                }
                 self.succession.handle_listing(all.kvs, all.header.revision);
             }
             Some(Ok(WatchResponse::Events { events, .. })) => self.succession.handle_events(events),
+            Some(Ok(WatchResponse::Resumed)) => {
+                let cluster_id = self.client.count(self.range.clone()).await?.header.cluster_id;
+                if self.cluster_id.is_some_and(|known| known != cluster_id) {
+                    // It waits for revisions that mean nothing there.
+                    tracing::warn!(range = ?self.range, "another cluster answers");
+                    self.watch = None;
+                }
+            }
             Some(Ok(_)) => {}
             Some(Err(error)) => return Err(error),
-            None => return Err(self.client.gone("election")),
+            None => return Err(self.client.gone(WHAT)),
         }
         Ok(())
+    }
+
+    /// Whether revisions of this cluster are no successors of those that are known.
+    fn is_another(&mut self, cluster_id: u64) -> bool {
+        self.cluster_id.replace(cluster_id).is_some_and(|known| known != cluster_id)
     }
 
     /// Pauses before the next try, if there can be one.
