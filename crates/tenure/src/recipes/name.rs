@@ -25,12 +25,18 @@ impl Kind {
         Ok(format!("tenure/{}/{}/", self.path, escape(name)).into())
     }
 
-    /// The same where Go's client has them for a prefix: behind exactly one slash more.
-    pub(super) fn raw_prefix(&self, prefix: Key) -> Result<Bytes> {
-        let prefix = prefix.into_bytes();
-        if prefix.is_empty() {
+    /// The raw key of one that has no more.
+    pub(super) fn raw_key(&self, key: Key) -> Result<Bytes> {
+        let key = key.into_bytes();
+        if key.is_empty() {
             return Err(Error::invalid(self.prefix, "it is empty"));
         }
+        Ok(key)
+    }
+
+    /// The same where Go's client has them for a prefix: behind exactly one slash more.
+    pub(super) fn raw_prefix(&self, prefix: Key) -> Result<Bytes> {
+        let prefix = self.raw_key(prefix)?;
         let mut with_slash = BytesMut::with_capacity(prefix.len() + 1);
         with_slash.put(prefix);
         with_slash.put_u8(b'/');

@@ -26,6 +26,25 @@ pub(crate) enum Naming {
     TakenOver,
     /// Whoever else reads the queue looks when a key was put last: it is never put again.
     PutOnce,
+    /// The prefix is the key, and whoever puts it first has it. The value says who that is: no other
+    /// is like it.
+    Shared,
+}
+
+/// A key to be put, whether in a queue or not.
+#[derive(Clone)]
+pub(super) struct Spot {
+    /// None if whoever asks for the key tells what becomes of it.
+    pub(super) queue: Option<Arc<Queue>>,
+    pub(super) home: Bytes,
+    pub(super) naming: Naming,
+    pub(super) rule: Rule,
+}
+
+impl From<Stand> for Spot {
+    fn from(Stand { queue, home, naming, rule }: Stand) -> Self {
+        Self { queue: Some(queue), home, naming, rule }
+    }
 }
 
 impl Stand {
@@ -34,11 +53,18 @@ impl Stand {
         let home = queue.prefix().clone();
         Self { queue, home, naming: Naming::TakenOver, rule: Rule::Everybody }
     }
+}
+
+impl Spot {
+    pub(super) fn alone(home: Bytes, naming: Naming) -> Self {
+        Self { queue: None, home, naming, rule: Rule::Nobody }
+    }
 
     pub(super) fn key(&self, lease: LeaseId, nonce: u32) -> Bytes {
         let key = match self.naming {
             Naming::TakenOver => claim_key,
             Naming::PutOnce => place_key,
+            Naming::Shared => return self.home.clone(),
         };
         key(self.home.clone(), lease, nonce).into_bytes()
     }

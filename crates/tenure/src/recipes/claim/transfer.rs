@@ -16,7 +16,7 @@ impl Claim {
     /// Leaves a queue, if this one is there at the same moment, and the next. False if it is not.
     pub(crate) async fn leave_to(self: &Arc<Self>, next: &Contender) -> Result<bool> {
         let place = &self.places[0];
-        let behind = self.client().get(place.queue.range()).first(SortBy::CreateRevision);
+        let behind = self.client().get(place.range()).first(SortBy::CreateRevision);
         let behind = behind.min_create_revision(self.created().next()).keys_only().limit(1).await?;
         let is_next = behind
             .kv()
