@@ -404,7 +404,7 @@ fn what_barriers_and_latches_are_made_of_may_cross_threads() {
     fn answer<T: IntoFuture<IntoFuture: Send + Unpin + 'static> + Send + Sync + Unpin + 'static>() {
     }
     use tenure::*;
-    shared::<(Barrier, BarrierGuard, DoubleBarrier, Membership, CountDownLatch, HeldKey)>();
+    shared::<(Barrier, BarrierGuard, DoubleBarrier, Membership, CountDownLatch)>();
     shared::<(ServerElection, ServerLeader, ServerLocked)>();
     answer::<Wait>();
     answer::<Enter>();

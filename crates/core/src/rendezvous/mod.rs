@@ -44,7 +44,8 @@ struct Own {
 
 /// The keys of one double barrier, as one member sees them.
 ///
-/// Tell it a listing of all keys, then the events after it; it skips what it has seen.
+/// Tell it a listing of all keys, then the events after it; it skips what it has seen. Until it has
+/// come to where the own key was created, the member waits.
 #[derive(Debug)]
 pub struct Rendezvous {
     ready_key: Bytes,
@@ -150,7 +151,7 @@ impl Rendezvous {
             return Standing::Inside;
         }
         let older = self.members.values().filter(|created| **created < self.own.created).count();
-        if older >= self.parties {
+        if self.has_begun() && older >= self.parties {
             return Standing::Full;
         }
         // Those of the last round have to be gone before the next one can begin.
@@ -173,7 +174,11 @@ impl Rendezvous {
 
     /// Whether the member's key was there, and is not any more.
     pub fn is_gone(&self) -> bool {
-        self.members.get(&self.own.key) != Some(&self.own.created)
+        self.has_begun() && self.members.get(&self.own.key) != Some(&self.own.created)
+    }
+
+    fn has_begun(&self) -> bool {
+        self.revision >= self.own.created
     }
 
     /// The ready key as of what is known, by its last put; none if it is not there.

@@ -76,6 +76,25 @@ fn who_comes_when_all_are_there_is_one_too_many() {
 }
 
 #[test]
+fn nothing_is_decided_before_the_own_key_is_heard_of_and_nothing_in_between_is_missed() {
+    let mut seen = seen_by("c", 9, 2);
+    seen.handle_listing(Revision(7), &[member("a", 5), member("b", 7)]);
+    assert_eq!(seen.standing(), Standing::Waiting { missing: 0 });
+    seen.handle_events(&[deleted("a", 8)]);
+    assert_eq!(seen.standing(), Standing::Waiting { missing: 1 });
+    seen.handle_events(&[put(member("c", 9))]);
+    let Standing::Complete(members) = seen.standing() else { panic!("{seen:?}") };
+    assert_eq!(keys(&members), [(&b"b"[..], 7), (b"c", 9)]);
+    // A key of that name before it is not the own one.
+    let mut again = seen_by("c", 9, 2);
+    again.handle_listing(Revision(6), &[member("a", 5), member("c", 6)]);
+    again.handle_events(&[deleted("c", 8)]);
+    assert!(!again.is_gone());
+    again.handle_events(&[put(member("c", 9)), put(kv(READY, 10, 10, "9")), deleted(READY, 11)]);
+    assert_eq!(again.standing(), Standing::Inside);
+}
+
+#[test]
 fn a_ready_key_that_was_left_behind_lets_nobody_in() {
     let mut seen = seen_by("b", 9, 2);
     seen.handle_listing(Revision(9), &[kv(READY, 3, 6, ""), member("b", 9)]);

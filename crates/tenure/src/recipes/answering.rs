@@ -3,13 +3,13 @@
 use std::pin::pin;
 
 use actix::{
-    Actor, Message,
+    Actor, Context, Handler, Message, WeakAddr,
     dev::{MessageResponse, OneshotSender},
 };
 use futures::future::{self, Either, LocalBoxFuture};
 use tokio::task::spawn_local;
 
-use crate::error::Result;
+use crate::error::{Error, LossReason, Result};
 
 /// An answer on its way to whoever sent the message. Given up when that one is gone.
 pub struct Answering<T>(LocalBoxFuture<'static, Result<T>>);
@@ -18,6 +18,24 @@ impl<T> Answering<T> {
     pub(super) fn new(work: impl Future<Output = Result<T>> + 'static) -> Self {
         Self(Box::pin(work))
     }
+}
+
+/// What an actor was asked for, and keeps from now on.
+pub(super) struct Keep<G>(pub(super) G);
+
+impl<G: 'static> Message for Keep<G> {
+    type Result = ();
+}
+
+/// Has an actor keep what it was asked for. If it has stopped, what it would have kept is dropped.
+pub(super) async fn keep<A, G>(actor: WeakAddr<A>, what: &'static str, kept: G) -> Result<()>
+where
+    A: Actor<Context = Context<A>> + Handler<Keep<G>>,
+    G: Send + 'static,
+{
+    let gone = || Error::lost(what, LossReason::Closed);
+    let actor = actor.upgrade().ok_or_else(gone)?;
+    actor.send(Keep(kept)).await.map_err(|_| gone())
 }
 
 impl<A, M, T> MessageResponse<A, M> for Answering<T>

@@ -1,5 +1,6 @@
 //! What is under a range and what becomes of it, without a gap, for as long as somebody asks.
 
+use bytes::Bytes;
 use futures::StreamExt;
 use tenure_core::{Event, KeyRange, KeyValue, Revision, backoff::Outage};
 
@@ -14,6 +15,19 @@ pub(super) enum Seen {
     All { revision: Revision, kvs: Vec<KeyValue> },
     /// What happened after that.
     Changes(Vec<Event>),
+}
+
+impl Seen {
+    /// What was seen of a key, if anything. A deleted one was created at no revision.
+    pub(super) fn of(&self, key: &Bytes) -> Option<Option<&KeyValue>> {
+        match self {
+            Self::All { kvs, .. } => Some(kvs.iter().find(|kv| kv.key == *key)),
+            Self::Changes(events) => {
+                let last = events.iter().rev().find(|event| event.kv.key == *key);
+                last.map(|event| Some(&event.kv))
+            }
+        }
+    }
 }
 
 /// Follows a range; [`next`](Self::next) tells.
@@ -57,19 +71,23 @@ impl Follow {
         watch.require_leader().open()
     }
 
+    /// Reads everything there is, whatever is watched.
+    pub(super) async fn read(&mut self) -> Result<(Revision, Vec<KeyValue>)> {
+        loop {
+            match self.client.get(self.range.clone()).await {
+                Ok(answer) => return Ok((answer.header.revision, answer.kvs)),
+                Err(error) => self.rest(error).await?,
+            }
+        }
+    }
+
     /// Waits for what there is to tell next. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Seen> {
         loop {
             let Some(watch) = &mut self.watch else {
-                match self.client.get(self.range.clone()).await {
-                    Ok(answer) => {
-                        let revision = answer.header.revision;
-                        self.watch = Some(self.watch_after(revision));
-                        return Ok(Seen::All { revision, kvs: answer.kvs });
-                    }
-                    Err(error) => self.rest(error).await?,
-                }
-                continue;
+                let (revision, kvs) = self.read().await?;
+                self.watch = Some(self.watch_after(revision));
+                return Ok(Seen::All { revision, kvs });
             };
             match watch.next().await {
                 Some(Ok(told)) => {

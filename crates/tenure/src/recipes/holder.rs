@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tenure_core::{KeyRange, KeyValue, LeaseId, Revision, name::lease_of};
+use uuid::Uuid;
 
 use crate::{
     client::Client,
@@ -50,9 +51,23 @@ pub(super) fn record(session: &Session) -> String {
     written(&Holder::of(session))
 }
 
+/// The same, and unlike the value of any other key.
+pub(super) fn mark(session: &Session) -> String {
+    let mark = Mark { holder: Holder::of(session), id: Uuid::new_v4().to_string() };
+    // Strings and numbers can always be written.
+    serde_json::to_string(&mark).unwrap_or(mark.id)
+}
+
 pub(super) fn written(holder: &Holder) -> String {
     // Strings and numbers can always be written.
     serde_json::to_string(holder).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct Mark {
+    #[serde(flatten)]
+    holder: Holder,
+    id: String,
 }
 
 /// One who holds, or waits for it.

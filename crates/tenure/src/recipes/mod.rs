@@ -12,7 +12,6 @@ mod latch;
 mod mutex;
 mod name;
 mod once;
-mod own_key;
 mod queue;
 mod rwlock;
 mod semaphore;
@@ -40,7 +39,6 @@ pub use self::{
         AcquireLock, LockEvent, MultiGuard, MultiMutex, Mutex, MutexActor, MutexGuard, ReleaseLock,
         SubscribeLock, TryAcquireLock,
     },
-    own_key::HeldKey,
     queue::{
         AckJob, Delivery, Enqueue, EnqueueJob, Job, NackJob, PriorityQueue, Queue, QueueItem,
         Queued, QueuedState, Take, TakeJob, WorkQueueActor,

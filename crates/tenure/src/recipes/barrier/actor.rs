@@ -3,10 +3,13 @@ use std::{future::IntoFuture, time::Duration};
 use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture};
 use tenure_core::Fence;
 
-use super::{Barrier, BarrierGuard};
+use super::{Barrier, BarrierGuard, WHAT};
 use crate::{
-    error::{Error, LossReason, Result},
-    recipes::{answering::Answering, claim::Release},
+    error::{Error, Result},
+    recipes::{
+        answering::{Answering, Keep, keep},
+        claim::Release,
+    },
     session::Session,
 };
 
@@ -62,25 +65,16 @@ impl Handler<HoldBarrier> for BarrierActor {
         Answering::new(async move {
             let Some(guard) = barrier.hold(&session).await? else { return Ok(None) };
             let fence = guard.fence();
-            let gone = || Error::lost("barrier", LossReason::Closed);
-            let actor = actor.upgrade().ok_or_else(gone)?;
-            actor.send(Held(guard)).await.map_err(|_| gone())?;
+            keep(actor, WHAT, guard).await?;
             Ok(Some(fence))
         })
     }
 }
 
-/// Keeps what was had.
-struct Held(BarrierGuard);
-
-impl Message for Held {
-    type Result = ();
-}
-
-impl Handler<Held> for BarrierActor {
+impl Handler<Keep<BarrierGuard>> for BarrierActor {
     type Result = ();
 
-    fn handle(&mut self, Held(guard): Held, _: &mut Context<Self>) {
+    fn handle(&mut self, Keep(guard): Keep<BarrierGuard>, _: &mut Context<Self>) {
         self.held = Some(guard);
     }
 }
@@ -99,9 +93,7 @@ impl Handler<ReleaseBarrier> for BarrierActor {
     fn handle(&mut self, _: ReleaseBarrier, _: &mut Context<Self>) -> Self::Result {
         match self.held.take() {
             Some(guard) => Box::pin(guard.release()),
-            None => {
-                Box::pin(async { Err(Error::invalid("barrier", "this actor does not hold it")) })
-            }
+            None => Box::pin(async { Err(Error::invalid(WHAT, "this actor does not hold it")) }),
         }
     }
 }

@@ -1,19 +1,19 @@
 use std::{fmt, ops::Deref, pin::pin, sync::Arc};
 
+use bytes::Bytes;
 use futures::future::{self, Either};
-use tenure_core::KeyRange;
+use tenure_core::{Fence, KeyRange};
 use tokio::sync::oneshot;
 
 use crate::{
     error::Result,
     recipes::{
-        claim::Release,
+        claim::{Claim, Held, Release},
         follow::Follow,
-        own_key::{HeldKey, OwnKey},
     },
 };
 
-/// The barrier is held by this, until this says that it is not: [`HeldKey`] has what it can.
+/// The barrier is held by this, until this says that it is not: [`Held`] has what it can.
 ///
 /// # Dropping
 ///
@@ -21,16 +21,26 @@ use crate::{
 /// gone. [`release`](Self::release) waits for it.
 #[must_use = "the barrier is open when this is dropped"]
 pub struct BarrierGuard {
-    held: HeldKey,
+    held: Held,
     /// Ends the watch on the key.
     _watching: oneshot::Sender<()>,
 }
 
 impl BarrierGuard {
-    pub(super) fn new(held: HeldKey) -> Self {
+    pub(super) fn new(held: Held) -> Self {
         let (watching, unwatched) = oneshot::channel();
-        held.own().client().spawn(watch(Arc::clone(held.own()), unwatched));
+        held.claim().client().spawn(watch(Arc::clone(held.claim()), unwatched));
         Self { held, _watching: watching }
+    }
+
+    /// What proves the hold: higher than that of any hold before.
+    pub fn fence(&self) -> Fence {
+        self.held.claim().fence()
+    }
+
+    /// The key that is held in etcd.
+    pub fn key(&self) -> Bytes {
+        self.fence().key
     }
 
     /// Opens the barrier, and waits until etcd says so.
@@ -47,10 +57,10 @@ impl BarrierGuard {
 }
 
 /// Sees to it that the guard hears of its key's end.
-async fn watch(own: Arc<OwnKey>, unwatched: oneshot::Receiver<()>) {
-    let range = KeyRange::key(own.key());
-    let mut follow = Follow::after(own.client(), range, own.created());
-    let lost = pin!(own.lost());
+async fn watch(claim: Arc<Claim>, unwatched: oneshot::Receiver<()>) {
+    let key = claim.fence().key;
+    let mut follow = Follow::after(claim.client(), KeyRange::key(&key), claim.created());
+    let lost = pin!(claim.lost());
     let mut over = future::select(unwatched, lost);
     loop {
         let seen = match future::select(pin!(follow.next()), &mut over).await {
@@ -58,9 +68,9 @@ async fn watch(own: Arc<OwnKey>, unwatched: oneshot::Receiver<()>) {
             Either::Right(_) => return,
         };
         match seen {
-            Ok(seen) => own.handle(&seen),
+            Ok(seen) => claim.handle(&seen),
             Err(error) => {
-                tracing::warn!(key = ?own.key(), %error, "a barrier cannot be watched");
+                tracing::warn!(?key, %error, "a barrier cannot be watched");
                 return;
             }
         }
@@ -68,15 +78,18 @@ async fn watch(own: Arc<OwnKey>, unwatched: oneshot::Receiver<()>) {
 }
 
 impl Deref for BarrierGuard {
-    type Target = HeldKey;
+    type Target = Held;
 
-    fn deref(&self) -> &HeldKey {
+    fn deref(&self) -> &Held {
         &self.held
     }
 }
 
 impl fmt::Debug for BarrierGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BarrierGuard").field("held", &self.held).finish_non_exhaustive()
+        f.debug_struct("BarrierGuard")
+            .field("fence", &self.fence())
+            .field("state", &self.state())
+            .finish_non_exhaustive()
     }
 }

@@ -3,35 +3,32 @@
 mod actor;
 mod guard;
 
-use std::{fmt, pin::pin, sync::Arc};
+use std::fmt;
 
 use bytes::Bytes;
-use futures::future::{self, Either};
-use tenure_core::{
-    EtcdError, EventKind, Key, KeyRange, KeyValue,
-    name::{check_name, escape},
-};
+use tenure_core::{EventKind, Key, KeyRange, KeyValue};
 
 pub use self::{
     actor::{BarrierActor, HoldBarrier, ReleaseBarrier, WaitBarrier},
     guard::BarrierGuard,
 };
 use super::{
-    claim::Progress,
+    claim::{Acquire, Naming, Request},
     follow::Seen,
     holder::{self, Holder},
+    name::Kind,
     once::{once, persist_a_while},
-    own_key::{HeldKey, OwnKey, Spec},
     wait::Wait,
 };
 use crate::{
     client::Client,
-    error::{Error, LossReason, Result},
+    error::Result,
     ops::{Compare, Delete, Put, Txn},
     session::Session,
 };
 
 const WHAT: &str = "barrier";
+const KIND: Kind = Kind { path: "barrier", name: "barrier name", prefix: "barrier key" };
 
 /// A barrier: while one holds it, all who wait at it stay; when it is released, all pass.
 ///
@@ -71,21 +68,14 @@ pub struct Barrier {
 impl Barrier {
     /// The barrier of this name. A bad name (empty, or with a NUL) is told by what is asked of it.
     pub fn new(client: &Client, name: impl AsRef<str>) -> Self {
-        let name = name.as_ref();
-        let key = check_name(name)
-            .map(|()| format!("tenure/barrier/{}/gate", escape(name)).into())
-            .map_err(|rule| Error::invalid("barrier name", rule));
+        let prefix = KIND.prefix_of(name.as_ref());
+        let key = prefix.map(|prefix| [&prefix[..], b"gate"].concat().into());
         Self { client: client.clone(), key }
     }
 
     /// The barrier that is this key, to share with programs in Go.
     pub fn at(client: &Client, key: impl Into<Key>) -> Self {
-        let key = key.into().into_bytes();
-        let key = match key.is_empty() {
-            false => Ok(key),
-            true => Err(Error::invalid("barrier key", "it is empty")),
-        };
-        Self { client: client.clone(), key }
+        Self { client: client.clone(), key: KIND.raw_key(key.into()) }
     }
 
     /// Holds the barrier for as long as the guard and its session live; `None` if somebody holds
@@ -101,28 +91,10 @@ impl Barrier {
     /// etcd refuses. While no server answers it goes on trying for as long as the session lives.
     pub async fn hold(&self, session: &Session) -> Result<Option<BarrierGuard>> {
         let key = self.key.clone()?;
-        let life = session.living(WHAT).await?;
-        let spec = Spec { what: WHAT, key, nonce: None, with_last: None };
-        let held = HeldKey::new(OwnKey::new(session, &life, spec, Arc::new(Progress::new())));
-        let put = {
-            let put = pin!(held.own().put(&[]));
-            match future::select(put, pin!(life.lost())).await {
-                Either::Left((put, _)) => put,
-                Either::Right((reason, _)) => Err(Error::lost(WHAT, reason)),
-            }
-        };
-        match put {
-            Ok(Some(_)) => {
-                held.own().hold()?;
-                Ok(Some(BarrierGuard::new(held)))
-            }
-            Ok(None) => Ok(None),
-            Err(error) if error.etcd_error() == Some(EtcdError::LeaseNotFound) => {
-                life.end(LossReason::Revoked);
-                Err(Error::lost(WHAT, LossReason::Revoked))
-            }
-            Err(error) => Err(error),
-        }
+        let mark = holder::mark(session).into();
+        let request = Request::alone(WHAT, session, key, Naming::Shared, mark).only_try();
+        let held = Acquire::new(Ok(request), Ok).await?;
+        Ok(held.map(BarrierGuard::new))
     }
 
     /// Holds the barrier until somebody [releases](Self::release) it, whatever becomes of this
@@ -142,7 +114,7 @@ impl Barrier {
     }
 
     /// Opens the barrier, whoever holds it: false if nobody does. A guard whose barrier is opened
-    /// so is [lost](LossReason::KeyDeleted).
+    /// so is [lost](crate::LossReason::KeyDeleted).
     ///
     /// # Errors
     ///

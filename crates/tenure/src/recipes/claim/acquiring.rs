@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::{Future, IntoFuture, pending},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,74 +12,19 @@ use std::{
 use bytes::Bytes;
 use futures::{
     Stream,
-    future::{self, BoxFuture, Either},
+    future::{self, Either},
 };
 use tenure_core::EtcdError;
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
-use super::{
-    Claim, ClaimState, Errand, Held, Progress, Stand,
-    enter::{Entered, Patience},
-};
+use super::{Claim, ClaimState, Held, Naming, Place, Progress, Request, Stand, enter::Entered};
 use crate::{
     error::{Error, ErrorKind, LossReason, Result},
     recipes::holder,
     session::{Holding, Life, Session},
 };
 
-/// What to claim, and how.
-pub(crate) struct Request {
-    /// What it is called in logs and errors.
-    what: &'static str,
-    session: Session,
-    stands: Vec<Stand>,
-    /// What the keys say; by default, who we are.
-    value: Option<Bytes>,
-    patience: Patience,
-    timeout: Option<Duration>,
-    errand: Arc<Errand>,
-    /// What must be done before.
-    first: Option<First>,
-}
-
-impl Request {
-    pub(crate) fn new(what: &'static str, session: &Session, stands: Vec<Stand>) -> Self {
-        let (session, patience) = (session.clone(), Patience::Wait);
-        let errand = Arc::default();
-        let (value, timeout, first) = (None, None, None);
-        Self { what, session, stands, value, patience, timeout, errand, first }
-    }
-
-    /// What the keys say, in place of who we are.
-    pub(crate) fn value(mut self, value: Bytes) -> Self {
-        self.value = Some(value);
-        self
-    }
-
-    /// What must be done before.
-    pub(crate) fn first<F>(mut self, first: impl FnOnce() -> F + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = Result<()>> + Send + 'static,
-    {
-        self.first = Some(Box::new(|| Box::pin(first())));
-        self
-    }
-
-    /// What else is done when the key comes and goes.
-    pub(crate) fn errand(mut self, errand: Errand) -> Self {
-        self.errand = Arc::new(errand);
-        self
-    }
-
-    /// Asks only whether it can be had at once.
-    pub(crate) fn only_try(mut self) -> Self {
-        self.patience = Patience::Try;
-        self
-    }
-}
-
-type First = Box<dyn FnOnce() -> BoxFuture<'static, Result<()>> + Send + Sync>;
 type Reply = oneshot::Sender<Result<Option<Held>>>;
 
 /// Asks for something; see [`Mutex::acquire`](crate::Mutex::acquire). Begins when it is awaited.
@@ -186,8 +131,8 @@ impl<G> Future for Acquiring<G> {
                     let (reply, answer) = oneshot::channel();
                     let span = tracing::debug_span!(
                         "acquire",
-                        // There is one queue at least.
-                        prefix = ?request.stands[0].queue.prefix(),
+                        // There is one key at least.
+                        prefix = ?request.stands[0].home,
                         fence = tracing::field::Empty,
                     );
                     let work = request.run(Arc::clone(&self.progress), reply);
@@ -223,7 +168,7 @@ impl Request {
     /// Runs where the client runs, so that whoever asked may be dropped at any moment, or be
     /// blocked.
     async fn run(mut self: Box<Self>, progress: Arc<Progress>, mut reply: Reply) {
-        let first = self.first.take();
+        let (first, then) = (self.first.take(), self.then.take());
         let limit = self.limit(&progress);
         let mut limit = pin!(limit);
         let life = {
@@ -262,7 +207,12 @@ impl Request {
                     None => claim.enter(&value, self.patience).await?,
                 };
                 let Entered::Stands { at_once } = entered else { return Ok(false) };
-                progress.wait_for_turn(self.what).await?;
+                if claim.is_in_line() {
+                    progress.wait_for_turn(self.what).await?;
+                }
+                if let Some(then) = then {
+                    then(Arc::clone(&claim)).await?;
+                }
                 if is_old && self.value.is_some() {
                     claim.rewrite(Some(value)).await?;
                 } else if (is_old || !at_once) && claim.wants_permits() {
@@ -319,7 +269,7 @@ impl Request {
         progress: &Arc<Progress>,
     ) -> (Arc<Claim>, Option<crate::session::Inherited>) {
         let inherited = match &self.stands[..] {
-            [stand] => life.claim_inherited(&stand.home),
+            [stand] if stand.naming == Naming::TakenOver => life.claim_inherited(&stand.home),
             _ => None,
         };
         let (nonce, keys) = match &inherited {
@@ -330,7 +280,11 @@ impl Request {
                 (Some(nonce), keys.collect())
             }
         };
-        let places = keys.into_iter().zip(&self.stands);
+        let place = |(key, stand): (Bytes, &Stand)| {
+            let mark = self.value.clone().filter(|_| stand.naming == Naming::Shared);
+            Place::new(key, mark, stand)
+        };
+        let places = keys.into_iter().zip(&self.stands).map(place);
         let claim = Claim::new(
             self.what,
             self.session.clone(),
@@ -368,6 +322,11 @@ impl Request {
 }
 
 impl Claim {
+    /// Whether a queue has to tell that it is its turn.
+    fn is_in_line(&self) -> bool {
+        self.behind.load(Ordering::Acquire) > 0
+    }
+
     /// It is ours as of now, if it still is.
     fn hold(&self) -> Result<()> {
         let lost = |reason| Error::lost(self.what, reason);

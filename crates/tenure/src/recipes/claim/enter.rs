@@ -10,7 +10,7 @@ use tenure_core::{
 
 use super::{Claim, Place, persist};
 use crate::{
-    client::{Ahead, Before, Own, Waiter, listing, room_of},
+    client::{Ahead, Before, Own, Queue, Waiter, listing, room_of},
     error::{Error, LossReason, Result},
     ops::{
         Compare, Count, Get, GetResponse, Header, Op, OpResponse, Put, SortBy, Txn, TxnResponse,
@@ -63,11 +63,8 @@ impl Claim {
         patience: Patience,
     ) -> Result<Entered> {
         if patience == Patience::Wait {
-            for place in &self.places {
-                if !place.one_by_one {
-                    place.queue.expect();
-                }
-            }
+            let followed = self.places.iter().filter(|place| !place.one_by_one);
+            followed.filter_map(|place| place.queue.as_deref()).for_each(Queue::expect);
         }
         loop {
             let guard = self.life.guard();
@@ -97,7 +94,7 @@ impl Claim {
             let found = Found::of(answer, self.places.len())?;
             self.life.guard_was_found(found.guard.as_ref());
             self.check_life()?;
-            if let Some(own) = found.own {
+            if let Some(own) = found.own.filter(|own| self.may_be_ours(own)) {
                 // An earlier copy put them, all at once; what was put again is not ours any more.
                 if own.mod_revision != own.create_revision {
                     return Err(Error::lost(self.what, LossReason::TakenOver));
@@ -144,13 +141,23 @@ impl Claim {
         Ok(Entered::Stands { at_once })
     }
 
+    fn queues(&self) -> impl Iterator<Item = &Queue> {
+        self.places.iter().filter_map(|place| place.queue.as_deref())
+    }
+
+    /// Whether a key was put by a copy of ours. Most names nobody else uses.
+    fn may_be_ours(&self, own: &KeyValue) -> bool {
+        let place = self.place(&own.key);
+        place.and_then(|place| place.mark.as_ref()).is_none_or(|mark| own.value == *mark)
+    }
+
     pub(super) fn wants_permits(&self) -> bool {
         self.places.iter().any(|place| matches!(place.rule, Rule::Room { .. }))
     }
 
     /// Whether the standing watches tell who is there, so that it need not be read.
     fn may_count(&self) -> bool {
-        !self.wants_permits() && self.places.iter().all(|place| place.queue.knows_all())
+        !self.wants_permits() && self.queues().all(Queue::knows_all)
     }
 
     /// Whether what was seen shows that all places have their turn.
@@ -173,7 +180,7 @@ impl Claim {
         for place in &self.places {
             match &place.rule {
                 Rule::Nobody => {}
-                Rule::Everybody => nobody.push(Compare::missing(place.queue.range())),
+                Rule::Everybody => nobody.push(Compare::missing(place.range())),
                 Rule::Under(prefix) => {
                     nobody.push(Compare::missing(KeyRange::prefix(prefix.clone())));
                 }
@@ -189,7 +196,7 @@ impl Claim {
     /// Reads whether permits are left; if so, what must not change meanwhile.
     async fn room_is_left(&self, place: &Place, under: &Bytes) -> Result<Option<[Compare; 2]>> {
         let all = KeyRange::prefix(under.clone());
-        let limit = place.queue.room_key();
+        let limit = place.room_key();
         let reads = [Get::new(limit.clone()), Get::new(all.clone()).keys_only()];
         let answer = self.client().txn().and_then(reads).await?;
         self.check_cluster(&answer)?;
@@ -220,14 +227,14 @@ impl Claim {
             }),
         );
         ops.extend(self.errand.on_entering());
-        let own = self.places.iter().map(|place| Get::new(place.key.clone()).keys_only());
+        let own = self.places.iter().map(Place::get);
         let guard = Get::new(life.guard_key());
         Txn::new().when(when).and_then(ops).or_else(own.chain([guard]))
     }
 
     /// What to read of the queue of a place: who is there, and the last one to wait for.
     fn reads(&self, place: &Place, look: Look) -> Vec<Op> {
-        let range = place.queue.range();
+        let range = place.range();
         let reads = match (look, &place.rule) {
             (Look::Nowhere, _) | (_, Rule::Nobody) => vec![],
             (Look::Count, _) => return vec![Count::new(range).into()],
@@ -239,7 +246,7 @@ impl Claim {
                 vec![oldest(range), youngest(KeyRange::prefix(prefix.clone()))]
             }
             (Look::List, Rule::Room { .. }) => {
-                vec![oldest(range).limit(HOLDERS), Get::new(place.queue.room_key())]
+                vec![oldest(range).limit(HOLDERS), Get::new(place.room_key())]
             }
         };
         reads.into_iter().map(Op::from).collect()
@@ -288,7 +295,7 @@ impl Claim {
                 _ => seen(&next()?, before, cluster),
             };
             if let Some(listing) = &mut seen.listing {
-                let same = |other: &&Place| Arc::ptr_eq(&other.queue, &place.queue);
+                let same = |other: &&Place| other.is_beside(place);
                 let ours = self.places.iter().filter(same).map(|place| Listed {
                     key: place.key.clone(),
                     create_revision: created,
@@ -314,7 +321,7 @@ impl Claim {
         let mut all = Vec::with_capacity(self.places.len());
         for place in &self.places {
             let answer = loop {
-                let range = place.queue.range();
+                let range = place.range();
                 let most = if self.wants_permits() { HOLDERS } else { OLDEST };
                 let get = self.client().get(range).first(SortBy::CreateRevision).limit(most);
                 match get.keys_only().await {
@@ -330,7 +337,7 @@ impl Claim {
             self.check_life()?;
             let mut seen = seen(&answer, revision, cluster_id);
             if matches!(place.rule, Rule::Room { .. }) {
-                let room = self.client().get(place.queue.room_key()).await?.into_kv();
+                let room = self.client().get(place.room_key()).await?.into_kv();
                 seen.room = room.and_then(|kv| room_of(&kv.value));
             }
             all.push(seen);
@@ -341,7 +348,9 @@ impl Claim {
     fn take_places(self: &Arc<Self>, before: Vec<Before>) {
         let waiter: Weak<dyn Waiter> = Arc::downgrade(self) as Weak<dyn Waiter>;
         for (place, before) in self.places.iter().zip(before) {
-            place.queue.enter(self.own(place), before, waiter.clone());
+            if let Some(queue) = &place.queue {
+                queue.enter(self.own(place), before, waiter.clone());
+            }
         }
     }
 

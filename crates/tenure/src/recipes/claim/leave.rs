@@ -54,7 +54,7 @@ impl Claim {
                 // With the keys an errand may have deleted others.
                 let all = deleted(&answer) >= self.kept().count();
                 let repeated = repeated.load(Ordering::Acquire);
-                if !all && !repeated && self.loss().is_none() {
+                if !all && !repeated && self.created() > Revision::NONE && self.loss().is_none() {
                     // Somebody was faster; who, is asked once.
                     self.ask_why();
                     self.lost().await;
@@ -105,7 +105,7 @@ impl Claim {
         if let Some(reason) = self.loss() {
             return Err(Error::lost(self.what, reason));
         }
-        place.queue.leave(place.key.clone());
+        place.leave_queue();
         let kept = self.kept().filter(|kept| kept.key != place.key);
         let own = kept.clone().map(|kept| Get::new(kept.key.clone()).keys_only());
         let ours =
@@ -174,7 +174,7 @@ impl Claim {
         let delete = |key: &Bytes| Delete::new(key.clone());
         if created == Revision::NONE {
             // Whatever is there was put by a copy, all at once, since nobody else uses these names.
-            let put = Compare::exists(self.places[0].key.clone());
+            let put = self.places[0].is_put();
             let all = self.kept().map(|place| Op::from(delete(&place.key)));
             return Txn::new().when([put]).and_then(all).and_then(self.errand.on_leaving());
         }

@@ -9,7 +9,9 @@ mod fenced;
 mod held;
 mod leave;
 mod persist;
+mod place;
 mod progress;
+mod request;
 mod rewrite;
 mod stage;
 mod stand;
@@ -28,15 +30,6 @@ use bytes::Bytes;
 use futures::future::{self, BoxFuture, Either};
 use tenure_core::{EtcdError, Fence, Moment, Revision, wait_queue::Rule};
 
-use self::rewrite::Writing;
-pub(crate) use self::{
-    acquiring::Request,
-    actor::{Asking, Kept},
-    errand::Errand,
-    persist::persist,
-    progress::Progress,
-    stand::{Naming, Stand},
-};
 pub use self::{
     acquiring::{Acquire, Acquiring},
     actor::ClaimActor,
@@ -44,10 +37,20 @@ pub use self::{
     leave::Release,
     stage::ClaimState,
 };
+pub(crate) use self::{
+    actor::{Asking, Kept},
+    errand::Errand,
+    persist::persist,
+    progress::Progress,
+    request::Request,
+    stand::{Naming, Stand},
+};
+use self::{place::Place, rewrite::Writing};
 use crate::{
-    client::{Client, Queue, Waiter},
+    client::{Client, Waiter},
     error::{Error, LossReason, Result},
     ops::Compare,
+    recipes::follow::Seen,
     session::{Holding, Life, Session},
 };
 
@@ -70,22 +73,12 @@ pub(crate) struct Claim {
     modified: AtomicI64,
     /// Puts of its own, after the first.
     writing: Writing,
+    /// Its end is our doing from now on.
+    leaving: AtomicBool,
     /// The keys are surely not in etcd any more, and will not be.
     gone: AtomicBool,
     /// In so many queues somebody is still ahead.
     behind: AtomicUsize,
-}
-
-/// One key, and the queue it is in.
-struct Place {
-    key: Bytes,
-    queue: Arc<Queue>,
-    rule: Rule,
-    one_by_one: bool,
-    ahead: AtomicUsize,
-    has_turn: AtomicBool,
-    /// It was given up, and the others are held on.
-    given_up: AtomicBool,
 }
 
 /// How long to ask why a key is gone.
@@ -97,27 +90,18 @@ impl Claim {
         session: Session,
         life: Arc<Life>,
         nonce: Option<u32>,
-        places: Vec<(Bytes, &Stand)>,
+        places: Vec<Place>,
         errand: Arc<Errand>,
         progress: Arc<Progress>,
     ) -> Arc<Self> {
         progress.hangs_on(&life);
-        let behind = AtomicUsize::new(places.len());
-        let place = |(key, stand): (Bytes, &Stand)| Place {
-            key,
-            queue: Arc::clone(&stand.queue),
-            rule: stand.rule.clone(),
-            one_by_one: stand.one_by_one,
-            ahead: AtomicUsize::new(usize::MAX),
-            has_turn: AtomicBool::new(false),
-            given_up: AtomicBool::new(false),
-        };
+        let behind = places.iter().filter(|place| place.queue.is_some()).count();
         let claim = Arc::new(Self {
             what,
             session,
             life,
             nonce,
-            places: places.into_iter().map(place).collect(),
+            places,
             errand,
             progress,
             number: OnceLock::new(),
@@ -125,8 +109,9 @@ impl Claim {
             created: AtomicI64::new(0),
             modified: AtomicI64::new(0),
             writing: Writing::default(),
+            leaving: AtomicBool::new(false),
             gone: AtomicBool::new(false),
-            behind,
+            behind: AtomicUsize::new(behind),
         });
         let holding: Weak<dyn Holding> = Arc::downgrade(&claim) as Weak<dyn Holding>;
         claim.number.get_or_init(|| claim.life.hold(holding));
@@ -149,11 +134,15 @@ impl Claim {
         &self.progress
     }
 
-    fn created(&self) -> Revision {
+    pub(crate) fn created(&self) -> Revision {
         Revision(self.created.load(Ordering::Acquire))
     }
 
-    fn modified(&self) -> Revision {
+    pub(crate) fn life(&self) -> &Arc<Life> {
+        &self.life
+    }
+
+    pub(crate) fn modified(&self) -> Revision {
         Revision(self.modified.load(Ordering::Acquire))
     }
 
@@ -196,7 +185,7 @@ impl Claim {
     }
 
     /// What holds in etcd for as long as this is held, the keys having been put last then.
-    fn ownership(&self, modified: Revision) -> impl Iterator<Item = Compare> + '_ {
+    pub(crate) fn ownership(&self, modified: Revision) -> impl Iterator<Item = Compare> + '_ {
         self.kept().flat_map(move |place| {
             [
                 Compare::create_revision(place.key.clone()).equal(self.created()),
@@ -257,9 +246,26 @@ impl Claim {
     }
 
     fn leave_queues(&self) {
-        for place in &self.places {
-            place.queue.leave(place.key.clone());
+        self.leaving.store(true, Ordering::SeqCst);
+        self.places.iter().for_each(Place::leave_queue);
+    }
+
+    /// Takes in what became of its key, which is in no queue.
+    pub(in crate::recipes) fn handle(&self, seen: &Seen) {
+        let key = &self.places[0].key;
+        match seen.of(key) {
+            // Of an earlier key of that name.
+            Some(Some(kv)) if kv.mod_revision < self.created() => {}
+            Some(Some(kv)) if kv.create_revision == self.created() => {
+                self.rewritten(key, kv.mod_revision);
+            }
+            Some(_) => self.deleted(key),
+            None => {}
         }
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
     }
 
     fn place(&self, key: &Bytes) -> Option<&Place> {
@@ -282,13 +288,13 @@ impl Waiter for Claim {
     }
 
     fn deleted(&self, _: &Bytes) {
-        if !self.writing.is_deleted_by_us() {
+        if !self.is_leaving() && !self.writing.is_deleted_by_us() {
             self.ask_why();
         }
     }
 
     fn rewritten(&self, _: &Bytes, revision: Revision) {
-        if self.is_not_ours(revision) {
+        if !self.is_leaving() && self.is_not_ours(revision) {
             self.lose(LossReason::TakenOver);
         }
     }

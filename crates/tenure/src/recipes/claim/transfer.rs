@@ -19,7 +19,7 @@ impl Claim {
     /// After an error it may be held all the same.
     pub(crate) async fn leave_to(self: &Arc<Self>, next: &Contender) -> Result<bool> {
         let place = &self.places[0];
-        let behind = self.client().get(place.queue.range()).first(SortBy::CreateRevision);
+        let behind = self.client().get(place.range()).first(SortBy::CreateRevision);
         let behind = behind.min_create_revision(self.created().next()).keys_only().limit(1).await?;
         let is_next = behind
             .kv()

@@ -7,10 +7,7 @@ mod sequence;
 use std::fmt;
 
 use bytes::Bytes;
-use tenure_core::{
-    Key,
-    name::{check_name, escape},
-};
+use tenure_core::Key;
 
 pub use self::{
     actor::{AddCount, CounterActor, GetCount, SetCount},
@@ -20,10 +17,11 @@ pub use self::{
 use crate::{
     client::Client,
     error::{Error, ErrorKind, Result},
-    recipes::stm::Stm,
+    recipes::{name::Kind, stm::Stm},
 };
 
 const WHAT: &str = "counter";
+const KIND: Kind = Kind { path: "counter", name: "counter name", prefix: "counter key" };
 
 /// A number that many processes add to, and none loses what another one added.
 ///
@@ -71,17 +69,12 @@ impl AtomicCounter {
     /// The counter of this name, at `tenure/counter/<name>`. A bad name (empty, or with a NUL) is
     /// told by each call.
     pub fn new(client: &Client, name: impl AsRef<str>) -> Self {
-        Self::on(client, named(WHAT, name.as_ref()))
+        Self::on(client, KIND.key_of(name.as_ref()))
     }
 
     /// The counter at this key.
     pub fn at(client: &Client, key: impl Into<Key>) -> Self {
-        let key = key.into().into_bytes();
-        let empty = key.is_empty();
-        Self::on(
-            client,
-            if empty { Err(Error::invalid(WHAT, "the key is empty")) } else { Ok(key) },
-        )
+        Self::on(client, KIND.raw_key(key.into()))
     }
 
     fn on(client: &Client, key: Result<Bytes>) -> Self {
@@ -152,21 +145,6 @@ impl fmt::Debug for AtomicCounter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AtomicCounter").field("key", &self.key).finish_non_exhaustive()
     }
-}
-
-/// Where the recipe of this kind and name has its key.
-fn named(kind: &'static str, name: &str) -> Result<Bytes> {
-    check_name(name).map_err(|rule| Error::invalid(kind, rule))?;
-    Ok(format!("tenure/{kind}/{}", escape(name)).into())
-}
-
-/// The key that somebody chose.
-fn raw(kind: &'static str, key: Key) -> Result<Bytes> {
-    let key = key.into_bytes();
-    if key.is_empty() {
-        return Err(Error::invalid(kind, "the key is empty"));
-    }
-    Ok(key)
 }
 
 fn number(value: Option<Bytes>) -> Result<i64> {

@@ -3,10 +3,9 @@ use std::fmt;
 use bytes::Bytes;
 use tenure_core::{Key, Revision};
 
-use super::{named, raw};
-use crate::{client::Client, error::Result};
+use crate::{client::Client, error::Result, recipes::name::Kind};
 
-const WHAT: &str = "sequence";
+const KIND: Kind = Kind { path: "sequence", name: "sequence name", prefix: "sequence key" };
 /// How often a number is asked for while nobody can say whether one was given.
 const TRIES: u32 = 3;
 
@@ -36,13 +35,13 @@ impl Sequence {
     /// The sequence of this name, at `tenure/sequence/<name>`. A bad name (empty, or with a NUL)
     /// is told by [`next`](Self::next).
     pub fn new(client: &Client, name: impl AsRef<str>) -> Self {
-        Self { client: client.clone(), key: named(WHAT, name.as_ref()) }
+        Self { client: client.clone(), key: KIND.key_of(name.as_ref()) }
     }
 
     /// The sequence at this key, which is overwritten. Another key changes nothing about the
     /// numbers, only about who may ask for them.
     pub fn at(client: &Client, key: impl Into<Key>) -> Self {
-        Self { client: client.clone(), key: raw(WHAT, key.into()) }
+        Self { client: client.clone(), key: KIND.raw_key(key.into()) }
     }
 
     /// A number that is above all that were given before this was called.

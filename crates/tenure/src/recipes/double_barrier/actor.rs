@@ -7,10 +7,13 @@ use std::{
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use tenure_core::Fence;
 
-use super::{DoubleBarrier, Membership};
+use super::{DoubleBarrier, Membership, WHAT};
 use crate::{
-    error::{Error, LossReason, Result},
-    recipes::{answering::Answering, claim::Release},
+    error::{Error, Result},
+    recipes::{
+        answering::{Answering, Keep, keep},
+        claim::Release,
+    },
 };
 
 /// A member of a double barrier for programs that speak in actix messages: it keeps the membership.
@@ -77,8 +80,7 @@ impl Handler<EnterBarrier> for DoubleBarrierActor {
     fn handle(&mut self, asked: EnterBarrier, ctx: &mut Context<Self>) -> Self::Result {
         let is_in = self.member.as_ref().is_some_and(|member| member.is_held());
         if is_in || self.entering.strong_count() > 0 {
-            let error =
-                Error::invalid("double barrier", "this actor is in, or asks to be, already");
+            let error = Error::invalid(WHAT, "this actor is in, or asks to be, already");
             return Answering::new(async { Err(error) });
         }
         let entering = Arc::new(());
@@ -90,26 +92,17 @@ impl Handler<EnterBarrier> for DoubleBarrierActor {
         Answering::new(async move {
             let member = enter.await?;
             let fence = member.fence();
-            let gone = || Error::lost("double barrier", LossReason::Closed);
-            let actor = actor.upgrade().ok_or_else(gone)?;
-            actor.send(Entered(member)).await.map_err(|_| gone())?;
+            keep(actor, WHAT, member).await?;
             drop(entering);
             Ok(fence)
         })
     }
 }
 
-/// Keeps what was had.
-struct Entered(Membership);
-
-impl Message for Entered {
-    type Result = ();
-}
-
-impl Handler<Entered> for DoubleBarrierActor {
+impl Handler<Keep<Membership>> for DoubleBarrierActor {
     type Result = ();
 
-    fn handle(&mut self, Entered(member): Entered, _: &mut Context<Self>) {
+    fn handle(&mut self, Keep(member): Keep<Membership>, _: &mut Context<Self>) {
         self.member = Some(member);
     }
 }
@@ -143,7 +136,7 @@ impl Handler<LeaveBarrier> for DoubleBarrierActor {
 
     fn handle(&mut self, asked: LeaveBarrier, _: &mut Context<Self>) -> Self::Result {
         let Some(member) = self.member.take() else {
-            let error = Error::invalid("double barrier", "this actor is not in");
+            let error = Error::invalid(WHAT, "this actor is not in");
             return Answering::new(async { Err(error) });
         };
         let leave = member.leave();

@@ -2,49 +2,76 @@
 
 use std::{
     fmt,
-    future::{Future, IntoFuture, pending},
-    pin::{Pin, pin},
-    sync::Arc,
+    future::{Future, IntoFuture},
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures::{
-    Stream,
-    future::{self, BoxFuture, Either},
-};
-use tenure_core::EtcdError;
-use tokio::sync::oneshot;
+use bytes::Bytes;
+use futures::Stream;
+use tokio::sync::{oneshot, watch as latest};
 
-use super::{Membership, Place, WHAT, late, room::Room};
+use super::{
+    Membership, Place, WHAT,
+    room::{Others, Room, View},
+};
 use crate::{
-    error::{Error, LossReason, Result},
+    error::Result,
+    ops::{Compare, Delete, Txn},
     recipes::{
-        claim::{ClaimState, Progress},
-        own_key::{HeldKey, OwnKey, Spec},
+        claim::{Acquire, Acquiring, ClaimState, Errand, Held, Naming, Request},
+        holder,
     },
-    session::{Life, Session},
+    session::Session,
 };
 
 /// Enters a [`DoubleBarrier`](super::DoubleBarrier). Begins when it is awaited.
 #[must_use = "nobody enters until it is awaited"]
 pub struct Enter {
-    session: Session,
-    place: Result<Place>,
-    timeout: Option<Duration>,
+    held: Acquire<Held>,
+    others: latest::Receiver<Others>,
 }
 
 impl Enter {
     pub(super) fn new(session: &Session, place: Result<Place>) -> Self {
-        Self { session: session.clone(), place, timeout: None }
+        let (tell, others) = latest::channel(Others::There(usize::MAX));
+        let request = place.map(|place| request(session, place, tell));
+        // It is waited for, and not only tried.
+        let there = |held: Option<Held>| held.ok_or_else(crate::ops::other_kind);
+        Self { held: Acquire::new(request, there), others }
     }
 
     /// How long to wait for the others at most. By default until all are there, or the session is
     /// lost.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.held = self.held.timeout(timeout);
         self
     }
+}
+
+fn request(session: &Session, place: Place, tell: latest::Sender<Others>) -> Request {
+    let value: Bytes = holder::mark(session).into();
+    // The last to leave takes the ready key along.
+    let is_last = Compare::value(place.members()).equal(value.clone());
+    let errand = Errand::default();
+    errand
+        .leave_with(vec![Txn::new().when([is_last]).and_then([Delete::new(place.ready())]).into()]);
+    let (client, all) = (session.client().clone(), place.all());
+    let (saw, seen) = oneshot::channel();
+    Request::alone(WHAT, session, place.home(), Naming::PutOnce, value)
+        .errand(errand)
+        .first(|| async move {
+            // Only whoever is given up does not take it.
+            let _ = saw.send(View::open(&client, all).await?);
+            Ok(())
+        })
+        .then(|claim| async move {
+            let view = seen.await.map_err(|_| claim.client().gone(WHAT))?;
+            let room = Room::enter(&claim, place, view).await?;
+            claim.client().spawn(room.keep(tell));
+            Ok(())
+        })
 }
 
 impl IntoFuture for Enter {
@@ -52,18 +79,7 @@ impl IntoFuture for Enter {
     type IntoFuture = Entering;
 
     fn into_future(self) -> Entering {
-        let asked = Asked { progress: Arc::new(Progress::new()), taken: false };
-        let (session, progress) = (self.session.clone(), Arc::clone(&asked.progress));
-        let work = async move {
-            let Self { session, place, timeout } = self;
-            let place = place?;
-            let client = session.client().clone();
-            let (reply, answer) = oneshot::channel();
-            let request = Request { session, place, timeout, progress: asked.take() };
-            client.spawn(request.run(reply));
-            answer.await.unwrap_or_else(|_| Err(client.gone(WHAT)))
-        };
-        Entering { session, progress, work: Box::pin(work) }
+        Entering { held: self.held.into_future(), others: self.others }
     }
 }
 
@@ -80,16 +96,16 @@ impl fmt::Debug for Enter {
 /// Gives up: its key is withdrawn in the background, also if it got in at this very moment.
 #[must_use = "what is dropped is given up"]
 pub struct Entering {
-    session: Session,
-    progress: Arc<Progress>,
-    work: BoxFuture<'static, Result<Membership>>,
+    held: Acquiring<Held>,
+    others: latest::Receiver<Others>,
 }
 
 impl Entering {
     /// How it stands from now on, until it has left or is lost: also after it got in. While it
-    /// waits, `ahead` is how many are still to come.
+    /// waits, `ahead` is how many are still to come. The stream is empty where nothing could be
+    /// asked for.
     pub fn states(&self) -> impl Stream<Item = ClaimState> + Send + Unpin + 'static {
-        Arc::clone(&self.progress).states(self.session.client().clone())
+        self.held.states()
     }
 }
 
@@ -97,7 +113,8 @@ impl Future for Entering {
     type Output = Result<Membership>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.work.as_mut().poll(cx)
+        let held = Pin::new(&mut self.held).poll(cx);
+        held.map_ok(|held| Membership::new(held, self.others.clone()))
     }
 }
 
@@ -105,110 +122,4 @@ impl fmt::Debug for Entering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entering").finish_non_exhaustive()
     }
-}
-
-/// What was asked for and is dropped before it began is over, for those who hear of its states.
-struct Asked {
-    progress: Arc<Progress>,
-    taken: bool,
-}
-
-impl Asked {
-    fn take(mut self) -> Arc<Progress> {
-        self.taken = true;
-        Arc::clone(&self.progress)
-    }
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        if !self.taken {
-            self.progress.released();
-        }
-    }
-}
-
-/// Why nobody waits any more.
-enum GivenUp {
-    /// Whoever asked is gone.
-    Dropped,
-    Because(Error),
-}
-
-struct Request {
-    session: Session,
-    place: Place,
-    timeout: Option<Duration>,
-    progress: Arc<Progress>,
-}
-
-type Reply = oneshot::Sender<Result<Membership>>;
-
-impl Request {
-    /// Runs where the client runs, so that whoever asked may be dropped at any moment, or be
-    /// blocked.
-    async fn run(self, mut reply: Reply) {
-        let outcome = {
-            let entered = pin!(self.enter());
-            let (dropped, late) = (pin!(reply.closed()), pin!(self.limit()));
-            match future::select(entered, future::select(dropped, late)).await {
-                Either::Left((entered, _)) => entered.map_err(GivenUp::Because),
-                Either::Right((Either::Left(_), _)) => Err(GivenUp::Dropped),
-                Either::Right((Either::Right((error, _)), _)) => Err(GivenUp::Because(error)),
-            }
-        };
-        match outcome {
-            Ok(membership) => {
-                // Whoever is gone has it leave here.
-                let _ = reply.send(Ok(membership));
-            }
-            Err(GivenUp::Dropped) => self.progress.released(),
-            Err(GivenUp::Because(error)) => {
-                self.progress.failed(error.clone());
-                let _ = reply.send(Err(error));
-            }
-        }
-    }
-
-    async fn enter(&self) -> Result<Membership> {
-        let life = self.session.living(WHAT).await?;
-        let nonce = life.nonce();
-        let key = self.place.member(life.lease, nonce);
-        let with_last = Some(self.place.with_last());
-        let spec = Spec { what: WHAT, key, nonce: Some(nonce), with_last };
-        // Dropped here, the key is withdrawn.
-        let held = HeldKey::new(OwnKey::new(&self.session, &life, spec, self.progress.clone()));
-        let room = {
-            let entered = pin!(Room::enter(held.own(), self.place.clone()));
-            match future::select(entered, pin!(held.own().lost())).await {
-                Either::Left((entered, _)) => entered,
-                Either::Right((reason, _)) => Err(Error::lost(WHAT, reason)),
-            }
-        };
-        let room = room.map_err(|error| of_lease(&life, error))?;
-        // What it says of the session holds from now on; the round may have begun earlier.
-        held.own().hold()?;
-        Ok(Membership::new(held, room))
-    }
-
-    /// Ends when the caller has no time left, with the error to tell.
-    async fn limit(&self) -> Error {
-        let Some(timeout) = self.timeout else { return pending().await };
-        let client = self.session.client();
-        client.sleep(timeout).await;
-        let missing = match self.progress.state(client.now()) {
-            ClaimState::Waiting { ahead: Some(missing) } => format!("{missing} did not come"),
-            _ => "not entered".to_owned(),
-        };
-        late(timeout, &missing)
-    }
-}
-
-/// An error that says that the lease is gone is the loss of the session.
-fn of_lease(life: &Life, error: Error) -> Error {
-    if error.etcd_error() != Some(EtcdError::LeaseNotFound) {
-        return error;
-    }
-    life.end(LossReason::Revoked);
-    Error::lost(WHAT, LossReason::Revoked)
 }

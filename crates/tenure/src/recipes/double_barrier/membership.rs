@@ -7,19 +7,18 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::future::{self, BoxFuture, Either};
+use tenure_core::Fence;
 use tokio::sync::watch as latest;
 
-use super::{
-    WHAT, late,
-    room::{Others, Room},
-};
+use super::{WHAT, room::Others};
 use crate::{
-    error::{Error, Result},
-    recipes::{claim::Release, own_key::HeldKey},
+    error::{Error, ErrorKind, Result},
+    recipes::claim::{Held, Release},
 };
 
-/// The round has begun, and this is in it, until this says that it is not: [`HeldKey`] has what it
+/// The round has begun, and this is in it, until this says that it is not: [`Held`] has what it
 /// can.
 ///
 /// # Dropping
@@ -27,15 +26,23 @@ use crate::{
 /// Leaves in the background without waiting for the others, who no longer wait for this one.
 #[must_use = "the member leaves when this is dropped"]
 pub struct Membership {
-    held: HeldKey,
+    held: Held,
     others: latest::Receiver<Others>,
 }
 
 impl Membership {
-    pub(super) fn new(held: HeldKey, room: Room) -> Self {
-        let (tell, others) = latest::channel(Others::There(usize::MAX));
-        held.own().client().spawn(room.keep(tell));
+    pub(super) fn new(held: Held, others: latest::Receiver<Others>) -> Self {
         Self { held, others }
+    }
+
+    /// What proves the membership: higher than that of whoever came before.
+    pub fn fence(&self) -> Fence {
+        self.held.claim().fence()
+    }
+
+    /// The member's key in etcd.
+    pub fn key(&self) -> Bytes {
+        self.fence().key
     }
 
     /// Wants to leave, and does once all others of the round want to, or are gone.
@@ -49,25 +56,26 @@ impl Membership {
         match self.others.wait_for(gone).await.as_deref() {
             Ok(Others::Unknown(error)) => Err(error.clone()),
             Ok(Others::There(_)) => Ok(()),
-            Err(_) => Err(self.held.own().client().gone(WHAT)),
+            Err(_) => Err(self.held.claim().client().gone(WHAT)),
         }
     }
 
     async fn left(mut self, timeout: Option<Duration>) -> Result<Release> {
-        let own = Arc::clone(self.held.own());
+        let claim = Arc::clone(self.held.claim());
         let late = pin!(async {
             let Some(timeout) = timeout else { return pending().await };
-            own.client().sleep(timeout).await;
-            late(timeout, "the others did not leave")
+            claim.client().sleep(timeout).await;
+            let text = format!("the others did not leave within {timeout:?}");
+            Error::new(ErrorKind::Timeout, WHAT, text)
         });
         let left = pin!(async {
-            let wanted = own.release().await?;
+            let wanted = claim.release().await?;
             if wanted == Release::Released {
                 self.others_are_gone().await?;
             }
             Ok(wanted)
         });
-        let lost = pin!(own.life().lost());
+        let lost = pin!(claim.life().lost());
         match future::select(left, future::select(late, lost)).await {
             Either::Left((left, _)) => left,
             Either::Right((Either::Left((error, _)), _)) => Err(error),
@@ -115,15 +123,18 @@ impl fmt::Debug for Leave {
 }
 
 impl Deref for Membership {
-    type Target = HeldKey;
+    type Target = Held;
 
-    fn deref(&self) -> &HeldKey {
+    fn deref(&self) -> &Held {
         &self.held
     }
 }
 
 impl fmt::Debug for Membership {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Membership").field("held", &self.held).finish_non_exhaustive()
+        f.debug_struct("Membership")
+            .field("fence", &self.fence())
+            .field("state", &self.state())
+            .finish_non_exhaustive()
     }
 }

@@ -5,27 +5,25 @@ mod enter;
 mod membership;
 mod room;
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use bytes::Bytes;
-use tenure_core::{
-    Key, KeyRange, LeaseId,
-    name::{check_name, escape},
-    prefix_end,
-};
+use tenure_core::{Key, KeyRange, prefix_end};
 
 pub use self::{
     actor::{DoubleBarrierActor, EnterBarrier, LeaveBarrier},
     enter::{Enter, Entering},
     membership::{Leave, Membership},
 };
-use super::own_key::WithLast;
+use super::name::Kind;
 use crate::{
     error::{Error, Result},
     session::Session,
 };
 
 const WHAT: &str = "double barrier";
+const KIND: Kind =
+    Kind { path: "double-barrier", name: "double barrier name", prefix: "double barrier key" };
 /// The transaction that begins a round compares the key of each, and etcd allows 128.
 const MOST: usize = 120;
 
@@ -72,7 +70,7 @@ pub struct DoubleBarrier {
 /// The keys of a double barrier, and for how many it is.
 #[derive(Clone)]
 struct Place {
-    base: Bytes,
+    prefix: Bytes,
     parties: usize,
 }
 
@@ -80,26 +78,17 @@ impl DoubleBarrier {
     /// The double barrier of this name, for so many members, 120 at most. All must give the same
     /// number. What is wrong with name or number is told by [`enter`](Self::enter).
     pub fn new(session: &Session, name: impl AsRef<str>, parties: usize) -> Self {
-        let name = name.as_ref();
-        let base = check_name(name)
-            .map(|()| format!("tenure/double-barrier/{}", escape(name)).into())
-            .map_err(|rule| Error::invalid("double barrier name", rule));
-        Self::on(session, base, parties)
+        Self::on(session, KIND.prefix_of(name.as_ref()), parties)
     }
 
     /// The double barrier behind this key, to share with programs in Go.
     pub fn at(session: &Session, key: impl Into<Key>, parties: usize) -> Self {
-        let base = key.into().into_bytes();
-        let base = match base.is_empty() {
-            false => Ok(base),
-            true => Err(Error::invalid("double barrier key", "it is empty")),
-        };
-        Self::on(session, base, parties)
+        Self::on(session, KIND.raw_prefix(key.into()), parties)
     }
 
-    fn on(session: &Session, base: Result<Bytes>, parties: usize) -> Self {
-        let place = base.and_then(|base| match parties {
-            1..=MOST => Ok(Place { base, parties }),
+    fn on(session: &Session, prefix: Result<Bytes>, parties: usize) -> Self {
+        let place = prefix.and_then(|prefix| match parties {
+            1..=MOST => Ok(Place { prefix, parties }),
             0 => Err(Error::invalid("double barrier parties", "there must be one at least")),
             _ => Err(Error::invalid("double barrier parties", format!("more than {MOST}"))),
         });
@@ -129,48 +118,35 @@ impl DoubleBarrier {
 
 impl Place {
     fn key(&self, rest: &str) -> Bytes {
-        [&self.base[..], rest.as_bytes()].concat().into()
+        [&self.prefix[..], rest.as_bytes()].concat().into()
     }
 
     fn ready(&self) -> Bytes {
-        self.key("/ready")
+        self.key("ready")
     }
 
-    fn prefix(&self) -> Bytes {
-        self.key("/waiters/")
+    fn home(&self) -> Bytes {
+        self.key("waiters/")
     }
 
     fn members(&self) -> KeyRange {
-        KeyRange::prefix(self.prefix())
+        KeyRange::prefix(self.home())
     }
 
     /// The ready key, and those of members.
     fn all(&self) -> KeyRange {
-        let members = self.prefix();
+        let members = self.home();
         // It ends in a slash.
         let end = prefix_end(&members).unwrap_or(members);
         KeyRange::span(self.ready(), end)
     }
-
-    /// Called so that resuming the session leaves it alone.
-    fn member(&self, lease: LeaseId, nonce: u32) -> Bytes {
-        self.key(&format!("/waiters/{lease}.{nonce:x}"))
-    }
-
-    fn with_last(&self) -> WithLast {
-        WithLast { range: self.members(), key: self.ready() }
-    }
-}
-
-fn late(timeout: Duration, missing: &str) -> Error {
-    Error::new(crate::ErrorKind::Timeout, WHAT, format!("{missing} within {timeout:?}"))
 }
 
 impl fmt::Debug for DoubleBarrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = self.place.as_ref().ok();
         f.debug_struct("DoubleBarrier")
-            .field("key", &place.map(|place| &place.base))
+            .field("prefix", &place.map(|place| &place.prefix))
             .field("parties", &place.map(|place| place.parties))
             .finish_non_exhaustive()
     }

@@ -7,25 +7,42 @@ use std::{
 
 use futures::future::{self, Either};
 use tenure_core::{
-    Revision,
+    KeyRange, KeyValue, Revision,
     rendezvous::{Rendezvous, Standing},
 };
 use tokio::sync::watch as latest;
 
 use super::{Place, WHAT};
 use crate::{
+    client::Client,
     error::{Error, ErrorKind, Result},
     ops::{Compare, Get, Put, Txn},
     recipes::{
-        claim::persist,
+        claim::{Claim, persist},
         follow::{Follow, Seen},
-        own_key::OwnKey,
     },
 };
 
+/// What there is in a double barrier, and what becomes of it.
+pub(super) struct View {
+    follow: Follow,
+    revision: Revision,
+    kvs: Vec<KeyValue>,
+}
+
+impl View {
+    /// Begins to follow it. From here to the member's own key nothing goes unseen, and the watch
+    /// stands before it is needed, so that the last event before the round comes at once.
+    pub(super) async fn open(client: &Client, all: KeyRange) -> Result<Self> {
+        let mut follow = Follow::standing(client, all).await?;
+        let (revision, kvs) = follow.read().await?;
+        Ok(Self { follow, revision, kvs })
+    }
+}
+
 /// A member's view of its double barrier.
 pub(super) struct Room {
-    own: Arc<OwnKey>,
+    claim: Arc<Claim>,
     place: Place,
     follow: Follow,
     seen: Rendezvous,
@@ -41,23 +58,17 @@ pub(super) enum Others {
 }
 
 impl Room {
-    /// Puts the member's key, and waits until the round begins.
-    pub(super) async fn enter(own: &Arc<OwnKey>, place: Place) -> Result<Self> {
-        // It stands before it is needed, so that the last event before the round comes at once.
-        let follow = Follow::standing(own.client(), place.all()).await?;
-        let look = [Get::new(place.members()), Get::new(place.ready())];
-        // Nobody else uses this name.
-        let listing = own.put(&look).await?.ok_or_else(crate::ops::other_kind)?;
-        let seen = Rendezvous::new(
-            place.ready(),
-            place.prefix(),
-            place.parties,
-            own.key().clone(),
-            own.created(),
-        );
-        let mut room = Self { own: Arc::clone(own), place, follow, seen };
-        room.handle(listing);
-        room.wait().await?;
+    /// Waits until the round begins, the member's key being there.
+    pub(super) async fn enter(claim: &Arc<Claim>, place: Place, view: View) -> Result<Self> {
+        let View { follow, revision, kvs } = view;
+        let (ready, members, key) = (place.ready(), place.home(), claim.fence().key);
+        let mut seen = Rendezvous::new(ready, members, place.parties, key, claim.created());
+        seen.handle_listing(revision, &kvs);
+        let mut room = Self { claim: Arc::clone(claim), place, follow, seen };
+        match future::select(pin!(room.wait()), pin!(claim.lost())).await {
+            Either::Left((entered, _)) => entered?,
+            Either::Right((reason, _)) => return Err(Error::lost(WHAT, reason)),
+        }
         Ok(room)
     }
 
@@ -66,7 +77,7 @@ impl Room {
             match self.seen.standing() {
                 Standing::Inside => return Ok(()),
                 Standing::Waiting { missing } => {
-                    self.own.progress().ahead(missing);
+                    self.claim.progress().ahead(missing);
                     let seen = self.follow.next().await?;
                     self.handle(seen);
                 }
@@ -83,7 +94,7 @@ impl Room {
                     let rule = format!("{} are there already", self.place.parties);
                     return Err(Error::new(ErrorKind::Full, WHAT, rule));
                 }
-                Standing::Gone => return Err(Error::lost(WHAT, self.own.lost().await)),
+                Standing::Gone => return Err(Error::lost(WHAT, self.claim.lost().await)),
             }
         }
     }
@@ -94,14 +105,14 @@ impl Room {
         round: Revision,
         conditions: impl Iterator<Item = Compare>,
     ) -> Result<()> {
-        let put = Put::new(self.place.ready(), round.to_string()).lease(self.own.life().lease);
+        let put = Put::new(self.place.ready(), round.to_string()).lease(self.claim.life().lease);
         let txn = Txn::new()
             .when(conditions)
             .and_then([put])
             .and_then([Get::new(self.place.all())])
             .or_else([Get::new(self.place.all())]);
         let unanswered = AtomicBool::new(false);
-        let answer = persist(self.own.client(), &txn, &unanswered, |_| true).await?;
+        let answer = persist(self.claim.client(), &txn, &unanswered, |_| true).await?;
         let revision = answer.header.revision;
         let last = answer.responses.into_iter().last().and_then(|last| last.into_get());
         let kvs = last.ok_or_else(crate::ops::other_kind)?.kvs;
@@ -110,7 +121,7 @@ impl Room {
     }
 
     fn handle(&mut self, seen: Seen) {
-        self.own.handle(&seen);
+        self.claim.handle(&seen);
         match &seen {
             Seen::All { revision, kvs } => self.seen.handle_listing(*revision, kvs),
             Seen::Changes(events) => self.seen.handle_events(events),
@@ -123,9 +134,10 @@ impl Room {
             tell.send_replace(Others::There(self.seen.others()));
             let kept = async {
                 if let Some(round) = self.seen.unannounced() {
-                    let ours = self.own.ownership();
+                    let claim = Arc::clone(&self.claim);
+                    let ours = claim.ownership(claim.modified());
                     let nobody = Compare::missing(self.place.ready());
-                    self.announce(round, ours.into_iter().chain([nobody])).await?;
+                    self.announce(round, ours.chain([nobody])).await?;
                 } else {
                     let seen = self.follow.next().await?;
                     self.handle(seen);
@@ -137,7 +149,7 @@ impl Room {
                 Either::Right(_) => return,
             };
             if let Err(error) = kept {
-                tracing::warn!(key = ?self.own.key(), %error, "a double barrier cannot be followed");
+                tracing::warn!(fence = %self.claim.fence(), %error, "a double barrier cannot be followed");
                 tell.send_replace(Others::Unknown(error));
                 return tell.closed().await;
             }

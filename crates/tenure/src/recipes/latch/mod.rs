@@ -5,12 +5,8 @@ mod count_down;
 
 use std::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use tenure_core::{
-    EventKind, Key, KeyRange, KeyValue, Revision,
-    name::{check_name, escape},
-    prefix_end,
-};
+use bytes::Bytes;
+use tenure_core::{EventKind, Key, KeyRange, KeyValue, Revision, name::escape, prefix_end};
 use uuid::Uuid;
 
 pub use self::{
@@ -19,6 +15,7 @@ pub use self::{
 };
 use super::{
     follow::Seen,
+    name::Kind,
     once::{once, persist_a_while},
     wait::Wait,
 };
@@ -29,6 +26,7 @@ use crate::{
 };
 
 const WHAT: &str = "latch";
+const KIND: Kind = Kind { path: "latch", name: "latch name", prefix: "latch prefix" };
 
 /// A latch: it is set to a number, each [`count_down`](Self::count_down) takes one off, and at zero
 /// it opens for all who wait.
@@ -64,24 +62,12 @@ pub struct CountDownLatch {
 impl CountDownLatch {
     /// The latch of this name. A bad name (empty, or with a NUL) is told by what is asked of it.
     pub fn new(client: &Client, name: impl AsRef<str>) -> Self {
-        let name = name.as_ref();
-        let prefix = check_name(name)
-            .map(|()| format!("tenure/latch/{}/", escape(name)).into())
-            .map_err(|rule| Error::invalid("latch name", rule));
-        Self { client: client.clone(), prefix }
+        Self { client: client.clone(), prefix: KIND.prefix_of(name.as_ref()) }
     }
 
     /// The latch under a raw prefix, with a slash behind it.
     pub fn at(client: &Client, prefix: impl Into<Key>) -> Self {
-        let mut prefix = BytesMut::from(prefix.into().into_bytes());
-        let prefix = match prefix.is_empty() {
-            true => Err(Error::invalid("latch prefix", "it is empty")),
-            false => {
-                prefix.put_u8(b'/');
-                Ok(prefix.freeze())
-            }
-        };
-        Self { client: client.clone(), prefix }
+        Self { client: client.clone(), prefix: KIND.raw_prefix(prefix.into()) }
     }
 
     fn keys(&self) -> Result<Keys> {

@@ -128,7 +128,7 @@ pub(super) fn take_to_work(
         let home = layout.worker(&job);
         let queue = work.client().queues().of(work.client(), &home);
         let (naming, rule) = (Naming::PutOnce, Rule::Nobody);
-        let stand = Stand { queue, home, naming, rule, one_by_one: false };
+        let stand = Stand { queue: Some(queue), home, naming, rule, one_by_one: false };
         let unchanged = Compare::mod_revision(found.key.clone()).equal(found.revision);
         let delete = Op::from(Delete::new(found.key.clone()));
         let put = Op::from(Put::new(layout.run(&job), found.value.clone()));

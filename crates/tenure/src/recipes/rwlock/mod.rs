@@ -148,6 +148,7 @@ impl RwLock {
 
     fn stand(&self, queue: Arc<Queue>, part: &str, rule: Rule) -> Stand {
         let home = below(&queue, part);
+        let queue = Some(queue);
         Stand { queue, home, naming: Naming::PutOnce, rule, one_by_one: false }
     }
 

@@ -113,7 +113,7 @@ impl Semaphore {
         let (limit, client, key) =
             (self.limit.clone(), self.session.client().clone(), queue.room_key());
         let naming = Naming::TakenOver;
-        let stand = Stand { queue, home, naming, rule, one_by_one: true };
+        let stand = Stand { queue: Some(queue), home, naming, rule, one_by_one: true };
         let request = Request::new("semaphore", &self.session, vec![stand]);
         Ok(request.first(move || limit.agree(client, key, permits)))
     }
