@@ -63,7 +63,11 @@ impl Campaign {
     }
 }
 
-const CAMPAIGNS: [Campaign; 1] = [Campaign::of::<recipes::CountsUnderAMutex>()];
+const CAMPAIGNS: &[Campaign] = &[
+    Campaign::of::<recipes::CountsUnderAMutex>(),
+    Campaign::of::<recipes::MovesMoney>(),
+    Campaign::of::<recipes::MeetsAtABarrier>(),
+];
 
 fn main() -> ExitCode {
     match env::var(ORDERS) {

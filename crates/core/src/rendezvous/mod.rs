@@ -171,6 +171,11 @@ impl Rendezvous {
         }
     }
 
+    /// The round that the member is in, by when the last of it was created.
+    pub fn round(&self) -> Option<Revision> {
+        self.round
+    }
+
     /// Whether the member's key was there, and is not any more.
     pub fn is_gone(&self) -> bool {
         self.members.get(&self.own.key) != Some(&self.own.created)

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures::future::{self, BoxFuture, Either};
+use tenure_core::Revision;
 use tokio::sync::watch as latest;
 
 use super::{
@@ -28,14 +29,24 @@ use crate::{
 #[must_use = "the member leaves when this is dropped"]
 pub struct Membership {
     held: HeldKey,
+    round: Revision,
     others: latest::Receiver<Others>,
 }
 
 impl Membership {
     pub(super) fn new(held: HeldKey, room: Room) -> Self {
         let (tell, others) = latest::channel(Others::There(usize::MAX));
+        let round = room.round();
         held.own().client().spawn(room.keep(tell));
-        Self { held, others }
+        Self { held, round, others }
+    }
+
+    /// Which round it is: when the last of it came. The same for all who entered together, and
+    /// higher for each round than for the one before.
+    ///
+    /// Where Go's recipe says that all are there it is when that was said.
+    pub fn round(&self) -> Revision {
+        self.round
     }
 
     /// Wants to leave, and does once all others of the round want to, or are gone.

@@ -109,6 +109,11 @@ impl Room {
         Ok(())
     }
 
+    /// The round that has begun.
+    pub(super) fn round(&self) -> Revision {
+        self.seen.round().unwrap_or(Revision::NONE)
+    }
+
     fn handle(&mut self, seen: Seen) {
         self.own.handle(&seen);
         match &seen {
