@@ -67,6 +67,7 @@ const CAMPAIGNS: &[Campaign] = &[
     Campaign::of::<recipes::CountsUnderAMutex>(),
     Campaign::of::<recipes::MovesMoney>(),
     Campaign::of::<recipes::MeetsAtABarrier>(),
+    Campaign::of::<recipes::WorksOffAQueue>(),
 ];
 
 fn main() -> ExitCode {
