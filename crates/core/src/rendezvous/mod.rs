@@ -56,6 +56,9 @@ pub struct Rendezvous {
     revision: Revision,
     members: BTreeMap<Bytes, Revision>,
     ready: Option<Ready>,
+    /// The last round of which anything was heard. Its ready key may be gone before its members
+    /// are, who still do not count for the next.
+    last: Revision,
     /// The round that the member is in, by when its last member was created.
     round: Option<Revision>,
 }
@@ -96,6 +99,7 @@ impl Rendezvous {
             revision: Revision::NONE,
             members: BTreeMap::new(),
             ready: None,
+            last: Revision::NONE,
             round: None,
         }
     }
@@ -135,6 +139,7 @@ impl Rendezvous {
         }
         let ready = Ready::of(kv);
         self.ready = Some(ready);
+        self.last = self.last.max(ready.round);
         // Of what is deleted again it has been told all the same.
         if self.own.created <= ready.round {
             self.round.get_or_insert(ready.round);
@@ -154,11 +159,10 @@ impl Rendezvous {
             return Standing::Full;
         }
         // Those of the last round have to be gone before the next one can begin.
-        let last = self.ready.map_or(Revision::NONE, |ready| ready.round);
         let mut fresh: Vec<_> = self
             .members
             .iter()
-            .filter(|(_, created)| **created > last)
+            .filter(|(_, created)| **created > self.last)
             .map(|(key, created)| (key.clone(), *created))
             .collect();
         fresh.sort_by_key(|(_, created)| *created);

@@ -111,6 +111,16 @@ fn a_newcomer_waits_for_those_inside_and_does_not_count_among_them() {
 }
 
 #[test]
+fn those_inside_do_not_count_for_the_next_round_either_when_their_ready_key_is_gone() {
+    let mut next = seen_by("d", 12, 3);
+    next.handle_listing(Revision(12), &[member("a", 5), member("d", 12), kv(READY, 8, 8, "7")]);
+    next.handle_events(&[put(member("b", 13)), deleted(READY, 14)]);
+    assert_eq!(next.standing(), Standing::Waiting { missing: 1 });
+    next.handle_listing(Revision(14), &[member("a", 5), member("d", 12), member("b", 13)]);
+    assert_eq!(next.standing(), Standing::Waiting { missing: 1 });
+}
+
+#[test]
 fn the_round_is_announced_again_while_others_may_not_have_seen_it() {
     let mut inside = seen_by("a", 3, 2);
     inside.handle_listing(Revision(6), &[member("a", 3), member("b", 5), kv(READY, 6, 6, "")]);
