@@ -102,7 +102,7 @@ impl Barrier {
     pub async fn hold(&self, session: &Session) -> Result<Option<BarrierGuard>> {
         let key = self.key.clone()?;
         let life = session.living(WHAT).await?;
-        let spec = Spec { what: WHAT, key, nonce: None, with_last: None };
+        let spec = Spec { what: WHAT, key, nonce: None, with_it: None, with_last: None };
         let held = HeldKey::new(OwnKey::new(session, &life, spec, Arc::new(Progress::new())));
         let put = {
             let put = pin!(held.own().put(&[]));

@@ -173,9 +173,9 @@ impl Request {
     async fn enter(&self) -> Result<Membership> {
         let life = self.session.living(WHAT).await?;
         let nonce = life.nonce();
-        let key = self.place.member(life.lease, nonce);
-        let with_last = Some(self.place.with_last());
-        let spec = Spec { what: WHAT, key, nonce: Some(nonce), with_last };
+        let member = self.place.member(life.lease, nonce);
+        let (with_it, with_last) = (self.place.mark(&member), Some(self.place.with_last()));
+        let spec = Spec { what: WHAT, key: member.key, nonce: Some(nonce), with_it, with_last };
         // Dropped here, the key is withdrawn.
         let held = HeldKey::new(OwnKey::new(&self.session, &life, spec, self.progress.clone()));
         let room = {

@@ -9,9 +9,10 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use tenure_core::{
-    Key, KeyRange, LeaseId,
+    Key, KeyRange, LeaseId, Revision,
     name::{check_name, escape},
     prefix_end,
+    rendezvous::{Keys, Member},
 };
 
 pub use self::{
@@ -52,9 +53,10 @@ const MOST: usize = 120;
 ///
 /// # Keys
 ///
-/// `tenure/double-barrier/<name>/waiters/<lease>.<nonce>` for each member, and
-/// `tenure/double-barrier/<name>/ready`, both with the lease of who put them; or the same behind a
-/// raw key ([`at`](Self::at)). Besides, `tenure/session/<lease>` is read, and written when an
+/// `tenure/double-barrier/<name>/waiters/<lease>.<nonce>` for each member and, once it is in, the
+/// same with `round` instead of `waiters`, both with its lease; and
+/// `tenure/double-barrier/<name>/ready` with the lease of who put it. Or the same behind a raw key
+/// ([`at`](Self::at)). Besides, `tenure/session/<lease>` is read, and written when an
 /// answer was lost.
 ///
 /// The layout is that of Go's recipe, whose members may take part. What is promised holds among
@@ -144,7 +146,19 @@ impl Place {
         KeyRange::prefix(self.prefix())
     }
 
-    /// The ready key, and those of members.
+    fn keys(&self) -> Keys {
+        Keys { ready: self.ready(), members: self.prefix(), marks: self.key("/round/") }
+    }
+
+    /// The mark of a member of this library, who deletes it with its key.
+    fn mark(&self, member: &Member) -> Option<Bytes> {
+        let name = member.key.strip_prefix(&self.prefix()[..])?;
+        let ours = format!("{}.", member.lease?);
+        name.starts_with(ours.as_bytes())
+            .then(|| [&self.base[..], b"/round/", name].concat().into())
+    }
+
+    /// The ready key, marks, and the keys of members: in this order.
     fn all(&self) -> KeyRange {
         let members = self.prefix();
         // It ends in a slash.
@@ -153,8 +167,9 @@ impl Place {
     }
 
     /// Called so that resuming the session leaves it alone.
-    fn member(&self, lease: LeaseId, nonce: u32) -> Bytes {
-        self.key(&format!("/waiters/{lease}.{nonce:x}"))
+    fn member(&self, lease: LeaseId, nonce: u32) -> Member {
+        let key = self.key(&format!("/waiters/{lease}.{nonce:x}"));
+        Member { key, created: Revision::NONE, lease: Some(lease) }
     }
 
     fn with_last(&self) -> WithLast {

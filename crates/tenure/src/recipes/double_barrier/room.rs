@@ -8,7 +8,7 @@ use std::{
 use futures::future::{self, Either};
 use tenure_core::{
     Revision,
-    rendezvous::{Rendezvous, Standing},
+    rendezvous::{Member, Rendezvous, Standing},
 };
 use tokio::sync::watch as latest;
 
@@ -45,16 +45,10 @@ impl Room {
     pub(super) async fn enter(own: &Arc<OwnKey>, place: Place) -> Result<Self> {
         // It stands before it is needed, so that the last event before the round comes at once.
         let follow = Follow::standing(own.client(), place.all()).await?;
-        let look = [Get::new(place.members()), Get::new(place.ready())];
+        let look = [Get::new(place.all())];
         // Nobody else uses this name.
         let listing = own.put(&look).await?.ok_or_else(crate::ops::other_kind)?;
-        let seen = Rendezvous::new(
-            place.ready(),
-            place.prefix(),
-            place.parties,
-            own.key().clone(),
-            own.created(),
-        );
+        let seen = Rendezvous::new(place.keys(), place.parties, own.key().clone(), own.created());
         let mut room = Self { own: Arc::clone(own), place, follow, seen };
         room.handle(listing);
         room.wait().await?;
@@ -70,15 +64,7 @@ impl Room {
                     let seen = self.follow.next().await?;
                     self.handle(seen);
                 }
-                Standing::Complete(members) => {
-                    // Another copy does nothing: the ready key is not as it was any more.
-                    let known = Compare::mod_revision(self.place.ready()).equal(self.seen.ready());
-                    let round = members.last().map_or(Revision::NONE, |(_, created)| *created);
-                    let there = members
-                        .into_iter()
-                        .map(|(key, created)| Compare::create_revision(key).equal(created));
-                    self.announce(round, there.chain([known])).await?;
-                }
+                Standing::Complete(members) => self.announce(members).await?,
                 Standing::Full => {
                     let rule = format!("{} are there already", self.place.parties);
                     return Err(Error::new(ErrorKind::Full, WHAT, rule));
@@ -88,16 +74,21 @@ impl Room {
         }
     }
 
-    /// Puts the ready key if `conditions` hold, and looks how things are otherwise.
-    async fn announce(
-        &mut self,
-        round: Revision,
-        conditions: impl Iterator<Item = Compare>,
-    ) -> Result<()> {
-        let put = Put::new(self.place.ready(), round.to_string()).lease(self.own.life().lease);
+    /// Begins the round if all are still there, and looks how things are otherwise.
+    async fn announce(&mut self, members: Vec<Member>) -> Result<()> {
+        let round = members.last().map_or(Revision::NONE, |last| last.created).to_string();
+        let ready = Put::new(self.place.ready(), round.clone()).lease(self.own.life().lease);
+        let marks = members.iter().filter_map(|member| {
+            Some(Put::new(self.place.mark(member)?, round.clone()).lease(member.lease?))
+        });
+        // Another copy does nothing: the ready key is not as it was any more.
+        let known = Compare::mod_revision(self.place.ready()).equal(self.seen.ready());
+        let there = members
+            .iter()
+            .map(|member| Compare::create_revision(member.key.clone()).equal(member.created));
         let txn = Txn::new()
-            .when(conditions)
-            .and_then([put])
+            .when(there.chain([known]))
+            .and_then(marks.chain([ready]))
             .and_then([Get::new(self.place.all())])
             .or_else([Get::new(self.place.all())]);
         let unanswered = AtomicBool::new(false);
@@ -127,14 +118,8 @@ impl Room {
         loop {
             tell.send_replace(Others::There(self.seen.others()));
             let kept = async {
-                if let Some(round) = self.seen.unannounced() {
-                    let ours = self.own.ownership();
-                    let nobody = Compare::missing(self.place.ready());
-                    self.announce(round, ours.into_iter().chain([nobody])).await?;
-                } else {
-                    let seen = self.follow.next().await?;
-                    self.handle(seen);
-                }
+                let seen = self.follow.next().await?;
+                self.handle(seen);
                 Ok(())
             };
             let kept = match future::select(pin!(kept), pin!(tell.closed())).await {

@@ -120,17 +120,23 @@ impl OwnKey {
         }
     }
 
-    /// Deletes the key if it is still ours, and what goes with the last.
+    /// Deletes the key if it is still ours, and what goes with it or with the last.
     fn deleting(&self) -> Txn {
         let key = self.key();
         let ours = match self.created() {
             Revision::NONE => vec![Compare::value(key).equal(&self.value)],
             _ => self.ownership().to_vec(),
         };
-        let alone = Txn::new().when(ours.clone()).and_then([Delete::new(key)]);
+        let alone = Txn::new()
+            .when(ours.clone())
+            .and_then([key].into_iter().chain(&self.spec.with_it).map(Delete::new));
         let Some(WithLast { range, key: other }) = &self.spec.with_last else { return alone };
-        let both = [Delete::new(key), Delete::new(other)];
-        Txn::new().when(ours).when(nobody_but(key, range)).and_then(both).or_else([alone])
+        Txn::new()
+            .when(ours)
+            .when(nobody_but(key, range))
+            .and_then(alone.and_then.iter().cloned())
+            .and_then([Delete::new(other)])
+            .or_else([alone])
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) struct Spec {
     pub(super) key: Bytes,
     /// What tells the key from others of the session, if it is called by one.
     pub(super) nonce: Option<u32>,
+    /// A key that is deleted with this one, by whomever it was put.
+    pub(super) with_it: Option<Bytes>,
     pub(super) with_last: Option<WithLast>,
 }
 
