@@ -158,7 +158,7 @@ async fn rounds(evidence: Evidence<'_>) -> Result<(BTreeMap<Revision, Vec<Member
         let kv = event.kv;
         if event.kind == EventKind::Delete {
             there.remove(&kv.key);
-        } else if kv.key.ends_with(b"/ready") {
+        } else if kv.key == format!("{PREFIX}ready") {
             let written = std::str::from_utf8(&kv.value).ok().and_then(|text| text.parse().ok());
             let round = Revision(written.expect("the ready key says which round it is"));
             if rounds.contains_key(&round) {
@@ -171,7 +171,7 @@ async fn rounds(evidence: Evidence<'_>) -> Result<(BTreeMap<Revision, Vec<Member
                 complaints.push(format!("round {round} began with {fresh} who came for it"));
             }
             rounds.insert(round, members);
-        } else {
+        } else if kv.key.starts_with(format!("{PREFIX}waiters/").as_bytes()) {
             let holder = serde_json::from_slice::<Holder>(&kv.value);
             let whose = holder.map_or_else(|_| "?".to_owned(), |holder| holder.name);
             there.insert(kv.key, Member { created: kv.create_revision, whose });
