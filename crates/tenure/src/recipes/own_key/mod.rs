@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use futures::future::{self, BoxFuture, Either};
 use serde::Serialize;
-use tenure_core::{EtcdError, Fence, KeyRange, Moment, Revision};
+use tenure_core::{EtcdError, Event, Fence, KeyRange, Moment, Revision};
 use uuid::Uuid;
 
 pub use self::held::HeldKey;
@@ -187,9 +187,12 @@ impl OwnKey {
         }
         let (created, key) = (self.created(), self.key());
         let is = match seen {
+            Seen::All { revision, .. } if *revision < created => None,
             Seen::All { kvs, .. } => Some(kvs.iter().find(|kv| kv.key == key)),
+            // What is older is about one that was called so before.
             Seen::Changes(events) => {
-                let last = events.iter().rev().find(|event| event.kv.key == key);
+                let ours = |event: &&Event| event.kv.key == key && event.kv.mod_revision >= created;
+                let last = events.iter().rev().find(ours);
                 last.map(|event| Some(&event.kv))
             }
         };
