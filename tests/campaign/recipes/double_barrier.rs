@@ -231,9 +231,13 @@ fn never_entered(
         in_vain.iter().map(|(worker, came)| (worker.to_string(), (*worker, *came))).collect();
     let mut visits = Vec::new();
     for (round, members) in rounds {
-        for member in members.iter().filter(|member| !entered.contains(&member.created)) {
+        let others = members.iter().filter(|member| !entered.contains(&member.created));
+        for (count, member) in others.enumerate() {
             if let Some((worker, came)) = by_name.get(&member.whose) {
-                let (worker, round, came) = (*worker, round.0 as u64, *came);
+                // One that has lost its session is there twice, until its lease is over.
+                let slot = MeetsAtABarrier::WORKERS + count;
+                let worker = Name { slot, ..*worker };
+                let (round, came) = (round.0 as u64, *came);
                 visits.push(Visit { worker, round, came, inside: None, left: None });
             }
         }
