@@ -65,11 +65,14 @@ impl Campaign {
     }
 }
 
-const CAMPAIGNS: [Campaign; 4] = [
+const CAMPAIGNS: &[Campaign] = &[
     Campaign::of::<recipes::CountsUnderAMutex>(),
     Campaign::of::<recipes::LeadersCount>(),
     Campaign::of::<recipes::CountsUnderAnRwLock>(),
     Campaign::of::<recipes::SharesPermits>(),
+    Campaign::of::<recipes::MeetsAtABarrier>(),
+    Campaign::of::<recipes::WorksOffAQueue>(),
+    Campaign::of::<recipes::MovesMoney>(),
 ];
 
 fn main() -> ExitCode {

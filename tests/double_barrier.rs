@@ -215,19 +215,24 @@ async fn it_is_used_again_over_a_hundred_rounds() {
         }
         let members = sessions.iter().map(async |session| {
             let barrier = round(session, parties);
+            let mut rounds = Vec::new();
             for number in 0..100 {
                 entered.fetch_add(1, Ordering::SeqCst);
                 let member = timeout(SOON, barrier.enter()).await.expect("all come").unwrap();
                 let came = entered.load(Ordering::SeqCst);
                 assert_eq!(came, (number + 1) * parties, "in before all came");
+                rounds.push(member.round());
                 left.fetch_add(1, Ordering::SeqCst);
                 let out = timeout(SOON, member.leave().into_future()).await.expect("all leave");
                 assert_eq!(out.unwrap(), Release::Released);
                 let wanted = left.load(Ordering::SeqCst);
                 assert!(wanted >= (number + 1) * parties, "out before all wanted to");
             }
+            rounds
         });
-        join_all(members).await;
+        let rounds = join_all(members).await;
+        assert!(rounds[0].is_sorted_by(|before, after| before < after), "each has its number");
+        assert!(rounds.iter().all(|seen| *seen == rounds[0]), "which all see");
         nothing_is_left(&client).await;
     })
     .await;
@@ -410,8 +415,12 @@ async fn resuming_a_session_leaves_its_memberships_as_they_are() {
         assert_eq!(ended(waiting).await.unwrap_err().loss_reason(), Some(LossReason::Orphaned));
         let before = client.get(waiters()).await.unwrap().kvs;
         let resumed = Session::resume(&client, lease).await.unwrap();
-        assert!(resumed.inherited().is_empty());
         assert_eq!(client.get(waiters()).await.unwrap().kvs, before);
+        // They are nobody's, until somebody disowns them.
+        let left: Vec<_> = before.iter().map(|kv| kv.key.clone()).collect();
+        assert_eq!(resumed.inherited(), left);
+        resumed.disown().await.unwrap();
+        assert_eq!(client.get(waiters()).await.unwrap().kvs, []);
     })
     .await;
 }
@@ -464,11 +473,6 @@ fn whoever_said_that_all_are_there_may_die_before_the_others_hear_it() {
         let second = ended(second).await.unwrap();
         // Of the first one everything is lost from here on.
         assert!(embedded.expire_lease(doomed.lease()));
-        let ready = format!("{BASE}/ready");
-        eventually(SOON, "it is said again", async || {
-            direct.count(ready.clone()).await.unwrap().count == 1
-        })
-        .await;
         let first = ended(waiting).await.unwrap();
         drop(third);
         let leaving = leaves(&direct, first).await;
@@ -476,6 +480,40 @@ fn whoever_said_that_all_are_there_may_die_before_the_others_hear_it() {
         assert_eq!(second.leave().await.unwrap(), Release::Released);
         all_out([leaving]).await;
         nothing_is_left(&direct).await;
+    });
+}
+
+#[test]
+fn whoever_waits_does_not_get_in_with_those_inside_when_their_ready_key_is_gone() {
+    virtual_time(async |server| {
+        let embedded = server.embedded().unwrap();
+        let client = server.client().await.unwrap();
+        let doomed = stranger(&server).await;
+        let mut entering = Vec::new();
+        for _ in 0..2 {
+            entering.push(enters(&client, &round(&stranger(&server).await, 3)).await);
+        }
+        drop(round(&doomed, 3).enter().await.unwrap());
+        let inside = all_in(entering).await;
+        members_are(&client, 2).await;
+        let next = enters(&client, &round(&stranger(&server).await, 3)).await;
+        assert!(embedded.expire_lease(doomed.lease()));
+        sleep(MINUTE).await;
+        assert!(!next.is_finished());
+        // Nor does whoever comes now.
+        next.abort();
+        members_are(&client, 2).await;
+        let next = enters(&client, &round(&stranger(&server).await, 3)).await;
+        sleep(MINUTE).await;
+        assert!(!next.is_finished());
+        drop(inside);
+        members_are(&client, 1).await;
+        let mut entering = vec![next];
+        for _ in 0..2 {
+            entering.push(enters(&client, &round(&stranger(&server).await, 3)).await);
+        }
+        drop(all_in(entering).await);
+        nothing_is_left(&client).await;
     });
 }
 

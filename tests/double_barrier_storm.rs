@@ -9,7 +9,9 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all};
-use tenure::{DoubleBarrier, ErrorKind, Event, EventKind, KeyRange, Release, Revision, Session};
+use tenure::{
+    DoubleBarrier, ErrorKind, Event, EventKind, KeyRange, KeyValue, Release, Revision, Session,
+};
 use tenure_testkit::{Call, Embedded, Fault, TestServer, eventually, virtual_time};
 use tokio::time::sleep;
 
@@ -124,6 +126,10 @@ async fn worker(server: &TestServer, told: &Told, mut chance: Chance) {
     }
 }
 
+fn is_member(kv: &KeyValue) -> bool {
+    kv.key.starts_with(format!("{BASE}waiters/").as_bytes())
+}
+
 /// Holds what was told against what the store has seen: the number of rounds.
 fn check(told: &Told) -> usize {
     let ready: Bytes = format!("{BASE}ready").into();
@@ -140,7 +146,10 @@ fn check(told: &Told) -> usize {
                 let all = there.values().copied().filter(|created| *created <= last).collect();
                 rounds.entry(last).or_insert(all);
             }
-            EventKind::Put => drop(there.insert(kv.key.clone(), kv.create_revision)),
+            EventKind::Put if is_member(kv) => {
+                there.insert(kv.key.clone(), kv.create_revision);
+            }
+            EventKind::Put => {}
             EventKind::Delete => {
                 if let Some(created) = there.remove(&kv.key) {
                     gone.insert(created, kv.mod_revision);

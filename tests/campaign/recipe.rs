@@ -1,12 +1,15 @@
 //! What a campaign is about.
 
-use tenure::{Client, KeyRange, KeyValue, Result, Revision};
+use futures::TryStreamExt;
+use tenure::{Client, Event, KeyRange, KeyValue, Result, Revision};
 use tenure_testkit::Cluster;
 
 use crate::{faults::Fault, journal::Journal, worker::Worker};
 
 /// Keys of one answer.
 const PAGE: u32 = 1000;
+/// Put by whoever wants to know all that happened before.
+const UNTIL_HERE: &str = "campaign/until-here";
 
 /// A recipe under faults: what a worker does with it, and whether what came of that is right.
 pub(crate) trait Recipe: Sized + 'static {
@@ -51,6 +54,21 @@ impl Evidence<'_> {
             from = [&last.key[..], &[0]].concat();
             keys.extend(page.kvs);
         }
+    }
+
+    /// All that ever happened to the keys of a prefix. Nothing is compacted.
+    pub(crate) async fn history(&self, prefix: &str) -> Result<Vec<Event>> {
+        let now = self.client.put(UNTIL_HERE, "").await?.header.revision;
+        let mut watch = self.client.watch(KeyRange::all()).start_revision(Revision(1)).open();
+        let mut events = Vec::new();
+        while let Some(told) = watch.try_next().await? {
+            events.extend(told.into_events());
+            if events.last().is_some_and(|event: &Event| event.kv.mod_revision >= now) {
+                break;
+            }
+        }
+        events.retain(|event| event.kv.key.starts_with(prefix.as_bytes()));
+        Ok(events)
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) enum Outcome {
     Refused,
     /// Nobody could say, or the worker was killed before it could.
     Unknown,
-    /// Unknown at first; then it was surely over, and had been done, or had not.
+    /// Surely over, and done, or not: nobody told the revision, or not at first.
     Settled(bool),
 }
 

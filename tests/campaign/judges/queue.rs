@@ -63,7 +63,10 @@ impl Item {
             complaints.push("it is left".to_owned());
         }
         let surely_in = matches!(self.put, Some(Outcome::Acknowledged(_) | Outcome::Settled(true)));
-        let maybe_over = self.acknowledgements.iter().any(|it| it.outcome != Outcome::Refused);
+        let over = |it: &Acknowledgement| {
+            !matches!(it.outcome, Outcome::Refused | Outcome::Settled(false))
+        };
+        let maybe_over = self.acknowledgements.iter().any(over);
         if (surely_in || seen) && !maybe_over && !self.left {
             complaints.push("it is lost".to_owned());
         }
@@ -74,7 +77,9 @@ impl Item {
     /// Acknowledged once, by the last who claimed it.
     fn endings(&self) -> Vec<String> {
         let mut complaints = Vec::new();
-        let done = |it: &&Acknowledgement| matches!(it.outcome, Outcome::Acknowledged(_));
+        let done = |it: &&Acknowledgement| {
+            matches!(it.outcome, Outcome::Acknowledged(_) | Outcome::Settled(true))
+        };
         let done: Vec<_> = self.acknowledgements.iter().filter(done).collect();
         if done.len() > 1 {
             complaints.push(format!("it was acknowledged {} times", done.len()));
@@ -125,7 +130,9 @@ fn an_item_that_was_claimed_twice_and_acknowledged_once_is_well() {
     assert_eq!(complaints(Item { put: Some(Outcome::Refused), ..Item::default() }), [""; 0]);
     let mut maybe = well();
     maybe.acknowledgements[1].outcome = Outcome::Unknown;
-    assert_eq!(complaints(maybe), [""; 0], "and then it was not there any more");
+    assert_eq!(complaints(maybe.clone()), [""; 0], "and then it was not there any more");
+    maybe.acknowledgements[1].outcome = Outcome::Settled(true);
+    assert_eq!(complaints(maybe), [""; 0]);
 }
 
 fn an_item_that_is_lost_left_or_invented_is_found() {
@@ -134,6 +141,9 @@ fn an_item_that_is_lost_left_or_invented_is_found() {
     let mut lost = well();
     lost.acknowledgements.pop();
     assert_eq!(complaints(lost), ["item i: it is lost"], "after it was claimed");
+    let mut undone = well();
+    undone.acknowledgements[1].outcome = Outcome::Settled(false);
+    assert_eq!(complaints(undone), ["item i: it is lost"], "the acknowledgement was not done");
     assert_eq!(complaints(Item { left: true, ..well() }), ["item i: it is left"]);
     assert_eq!(complaints(Item { put: None, ..well() }), ["item i: nobody put it in"]);
     assert_eq!(complaints(Item { put: Some(Outcome::Refused), ..well() }).len(), 1);

@@ -1,8 +1,11 @@
 //! Who has come to a double barrier, and whether all have: from what one watch tells.
 //!
 //! Each member puts a key under one prefix. Once as many as are awaited are there, one of them
-//! puts a ready key, and the round begins for those who came before it. Whoever wants to leave
-//! deletes its key, and leaves once every other of the round is gone.
+//! puts a ready key, and beside the key of each a mark that it is in: the round has begun. Whoever
+//! wants to leave deletes its key and its mark, and leaves once every other of the round is gone.
+//!
+//! A ready key goes with whoever put it. A mark goes with its member, so that nobody who is in
+//! counts for the next round.
 //!
 //! Everything rests on create revisions: a ready key names the last that was needed, and is of those
 //! who came up to then, and of nobody else. So one that was left behind lets nobody in.
@@ -14,7 +17,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::{Event, EventKind, KeyValue, Revision};
+use crate::{Event, EventKind, KeyValue, LeaseId, Revision};
 
 /// How a member stands at its barrier.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,15 +27,37 @@ pub enum Standing {
         /// How many.
         missing: usize,
     },
-    /// All are there, and it is this one's part to say so: to put the ready key, with the round in
-    /// it, if all of these keys, each created at its revision, are still there.
-    Complete(Vec<(Bytes, Revision)>),
+    /// All are there, and it is this one's part to say so: to put the ready key and the marks, with
+    /// the round in them, if all of these are still there.
+    Complete(Vec<Member>),
     /// The round has begun.
     Inside,
     /// As many as are awaited were there before.
     Full,
     /// The member's own key is gone.
     Gone,
+}
+
+/// What keys of a double barrier begin with.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The ready key itself.
+    pub ready: Bytes,
+    /// Those of members.
+    pub members: Bytes,
+    /// Their marks, which end as they do.
+    pub marks: Bytes,
+}
+
+/// A member that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its key.
+    pub key: Bytes,
+    /// When that was put.
+    pub created: Revision,
+    /// The lease that it has, if it has one.
+    pub lease: Option<LeaseId>,
 }
 
 /// The member's own key.
@@ -48,14 +73,14 @@ struct Own {
 /// come to where the own key was created, the member waits.
 #[derive(Debug)]
 pub struct Rendezvous {
-    ready_key: Bytes,
-    /// What the keys of members begin with.
-    prefix: Bytes,
+    keys: Keys,
     parties: usize,
     own: Own,
     /// Everything up to here is known.
     revision: Revision,
-    members: BTreeMap<Bytes, Revision>,
+    members: BTreeMap<Bytes, Member>,
+    /// When each mark was put, by what its key ends with.
+    marks: BTreeMap<Bytes, Revision>,
     ready: Option<Ready>,
     /// The round that the member is in, by when its last member was created.
     round: Option<Revision>,
@@ -80,22 +105,15 @@ impl Ready {
 }
 
 impl Rendezvous {
-    /// A barrier for `parties`, with a ready key and members under a prefix, as the one sees it
-    /// whose own key was created at a revision.
-    pub fn new(
-        ready_key: Bytes,
-        prefix: Bytes,
-        parties: usize,
-        own: Bytes,
-        created: Revision,
-    ) -> Self {
+    /// A barrier for `parties`, as the one sees it whose own key was created at a revision.
+    pub fn new(keys: Keys, parties: usize, own: Bytes, created: Revision) -> Self {
         Self {
-            ready_key,
-            prefix,
+            keys,
             parties,
             own: Own { key: own, created },
             revision: Revision::NONE,
             members: BTreeMap::new(),
+            marks: BTreeMap::new(),
             ready: None,
             round: None,
         }
@@ -108,6 +126,7 @@ impl Rendezvous {
         }
         self.revision = revision;
         self.members.clear();
+        self.marks.clear();
         self.ready = None;
         for kv in kvs {
             self.put(kv);
@@ -121,25 +140,49 @@ impl Rendezvous {
             self.revision = self.revision.max(event.kv.mod_revision);
             match event.kind {
                 EventKind::Put => self.put(&event.kv),
-                EventKind::Delete if event.kv.key == self.ready_key => self.ready = None,
-                EventKind::Delete => drop(self.members.remove(&event.kv.key)),
+                EventKind::Delete => self.delete(&event.kv.key),
             }
         }
     }
 
+    fn delete(&mut self, key: &Bytes) {
+        if *key == self.keys.ready {
+            self.ready = None;
+        } else if let Some(name) = key.strip_prefix(&self.keys.marks[..]) {
+            self.marks.remove(name);
+        } else {
+            self.members.remove(key);
+        }
+    }
+
     fn put(&mut self, kv: &KeyValue) {
-        if kv.key.starts_with(&self.prefix) {
-            self.members.insert(kv.key.clone(), kv.create_revision);
+        if let Some(name) = kv.key.strip_prefix(&self.keys.marks[..]) {
+            self.marks.insert(kv.key.slice_ref(name), kv.mod_revision);
+            if self.own.key.strip_prefix(&self.keys.members[..]) == Some(name) {
+                self.begins(Ready::of(kv));
+            }
+        } else if kv.key == self.keys.ready {
+            let ready = Ready::of(kv);
+            self.ready = Some(ready);
+            self.begins(ready);
+        } else if kv.key.starts_with(&self.keys.members) {
+            let (created, lease) = (kv.create_revision, kv.lease);
+            self.members.insert(kv.key.clone(), Member { key: kv.key.clone(), created, lease });
         }
-        if kv.key != self.ready_key {
-            return;
-        }
-        let ready = Ready::of(kv);
-        self.ready = Some(ready);
-        // Of what is deleted again it has been told all the same.
+    }
+
+    /// Of what is deleted again it has been told all the same.
+    fn begins(&mut self, ready: Ready) {
         if self.own.created <= ready.round {
             self.round.get_or_insert(ready.round);
         }
+    }
+
+    /// Whether it is in a round.
+    fn is_marked(&self, member: &Member) -> bool {
+        let name = member.key.strip_prefix(&self.keys.members[..]);
+        let marked = name.and_then(|name| self.marks.get(name));
+        marked.is_some_and(|marked| *marked > member.created)
     }
 
     /// How the member stands as of what is known.
@@ -150,31 +193,33 @@ impl Rendezvous {
         if self.round.is_some() {
             return Standing::Inside;
         }
-        let older = self.members.values().filter(|created| **created < self.own.created).count();
+        let older = self.members.values().filter(|it| it.created < self.own.created).count();
         if self.has_begun() && older >= self.parties {
             return Standing::Full;
         }
         // Those of the last round have to be gone before the next one can begin.
         let last = self.ready.map_or(Revision::NONE, |ready| ready.round);
-        let mut fresh: Vec<_> = self
-            .members
-            .iter()
-            .filter(|(_, created)| **created > last)
-            .map(|(key, created)| (key.clone(), *created))
-            .collect();
-        fresh.sort_by_key(|(_, created)| *created);
+        let is_fresh = |member: &&Member| member.created > last && !self.is_marked(member);
+        let mut fresh: Vec<_> = self.members.values().filter(is_fresh).cloned().collect();
+        fresh.sort_by_key(|member| member.created);
         fresh.truncate(self.parties);
         match fresh.last() {
-            Some((key, _)) if fresh.len() == self.parties && *key == self.own.key => {
+            Some(last) if fresh.len() == self.parties && last.key == self.own.key => {
                 Standing::Complete(fresh)
             }
             _ => Standing::Waiting { missing: self.parties - fresh.len() },
         }
     }
 
+    /// The round that the member is in, by when the last of it was created.
+    pub fn round(&self) -> Option<Revision> {
+        self.round
+    }
+
     /// Whether the member's key was there, and is not any more.
     pub fn is_gone(&self) -> bool {
-        self.has_begun() && self.members.get(&self.own.key) != Some(&self.own.created)
+        let created = self.members.get(&self.own.key).map(|own| own.created);
+        self.has_begun() && created != Some(self.own.created)
     }
 
     fn has_begun(&self) -> bool {
@@ -191,15 +236,8 @@ impl Rendezvous {
         let round = self.round.unwrap_or(Revision::NONE);
         let of_it = self
             .members
-            .iter()
-            .filter(|(key, created)| **created <= round && **key != self.own.key);
+            .values()
+            .filter(|member| member.created <= round && member.key != self.own.key);
         of_it.count()
-    }
-
-    /// The round, if its ready key went with the lease of whoever put it while others may still
-    /// have to see it: somebody inside has to put it again.
-    pub fn unannounced(&self) -> Option<Revision> {
-        let needed = self.ready.is_none() && !self.is_gone() && self.others() > 0;
-        self.round.filter(|_| needed)
     }
 }

@@ -19,7 +19,11 @@ fn member(name: &str, created: i64) -> KeyValue {
 }
 
 fn called(name: &str) -> String {
-    if name == READY { name.to_owned() } else { format!("b/waiters/{name}") }
+    if name.contains('/') { name.to_owned() } else { format!("b/waiters/{name}") }
+}
+
+fn mark(name: &str) -> String {
+    format!("b/round/{name}")
 }
 
 fn put(kv: KeyValue) -> Event {
@@ -31,18 +35,13 @@ fn deleted(key: &str, revision: i64) -> Event {
 }
 
 fn seen_by(own: &str, created: i64, parties: usize) -> Rendezvous {
-    Rendezvous::new(
-        READY.into(),
-        "b/waiters/".into(),
-        parties,
-        called(own).into(),
-        Revision(created),
-    )
+    let keys = Keys { ready: READY.into(), members: "b/waiters/".into(), marks: "b/round/".into() };
+    Rendezvous::new(keys, parties, called(own).into(), Revision(created))
 }
 
-fn keys(members: &[(Bytes, Revision)]) -> Vec<(&[u8], i64)> {
+fn keys(members: &[Member]) -> Vec<(&[u8], i64)> {
     let name = |key: &'_ Bytes| key.len() - 1;
-    members.iter().map(|(key, created)| (&key[name(key)..], created.0)).collect()
+    members.iter().map(|it| (&it.key[name(&it.key)..], it.created.0)).collect()
 }
 
 #[test]
@@ -130,16 +129,28 @@ fn a_newcomer_waits_for_those_inside_and_does_not_count_among_them() {
 }
 
 #[test]
-fn the_round_is_announced_again_while_others_may_not_have_seen_it() {
-    let mut inside = seen_by("a", 3, 2);
-    inside.handle_listing(Revision(6), &[member("a", 3), member("b", 5), kv(READY, 6, 6, "")]);
-    assert_eq!(inside.unannounced(), None);
-    inside.handle_events(&[deleted(READY, 8)]);
-    assert_eq!(inside.unannounced(), Some(Revision(6)));
-    inside.handle_events(&[put(kv(READY, 9, 9, "6"))]);
-    assert_eq!((inside.unannounced(), inside.others()), (None, 1));
-    inside.handle_events(&[deleted("b", 11), deleted(READY, 11)]);
-    assert_eq!(inside.unannounced(), None, "nobody is left to see it");
+fn those_inside_do_not_count_for_the_next_round_though_the_ready_key_is_gone() {
+    let inside = [member("a", 5), kv(&mark("a"), 8, 8, "7")];
+    let mut next = seen_by("d", 12, 2);
+    next.handle_listing(Revision(12), &[&inside[..], &[member("d", 12)]].concat());
+    assert_eq!(next.standing(), Standing::Waiting { missing: 1 });
+    next.handle_events(&[deleted("a", 13), deleted(&mark("a"), 13)]);
+    assert_eq!(next.standing(), Standing::Waiting { missing: 1 });
+    // The mark of one that was called so before says nothing of the next.
+    let late = [member("a", 9), kv(&mark("a"), 8, 8, "7"), member("d", 12)];
+    next.handle_listing(Revision(14), &late);
+    assert!(matches!(next.standing(), Standing::Complete(_)));
+}
+
+#[test]
+fn a_mark_tells_its_member_that_the_round_has_begun() {
+    let mut slow = seen_by("a", 3, 2);
+    slow.handle_listing(Revision(3), &[member("a", 3)]);
+    slow.handle_listing(Revision(9), &[member("a", 3), member("b", 5), kv(&mark("b"), 6, 6, "5")]);
+    assert_eq!(slow.standing(), Standing::Waiting { missing: 1 });
+    slow.handle_listing(Revision(9), &[member("a", 3), member("b", 5), kv(&mark("a"), 6, 6, "5")]);
+    assert_eq!((slow.standing(), slow.others()), (Standing::Inside, 1));
+    assert_eq!(slow.round(), Some(Revision(5)));
 }
 
 #[test]
@@ -193,7 +204,7 @@ struct World {
     now: BTreeMap<String, KeyValue>,
     members: BTreeMap<u8, (Rendezvous, usize)>,
     /// Of each round, the members that there were.
-    rounds: BTreeMap<i64, Vec<String>>,
+    rounds: BTreeMap<i64, Vec<Member>>,
 }
 
 impl World {
@@ -219,18 +230,22 @@ impl World {
     }
 
     /// What the transaction of whoever found the barrier complete does.
-    fn announce(&mut self, members: &[(Bytes, Revision)], known: Revision) {
-        let there = |(key, created): &(Bytes, Revision)| {
-            let key = std::str::from_utf8(key).unwrap();
-            self.now.get(key).is_some_and(|kv| kv.create_revision == *created)
+    fn announce(&mut self, members: &[Member], known: Revision) {
+        let there = |member: &Member| {
+            let key = std::str::from_utf8(&member.key).unwrap();
+            self.now.get(key).is_some_and(|kv| kv.create_revision == member.created)
         };
         let ready = self.now.get(READY).map_or(Revision::NONE, |kv| kv.mod_revision);
         if members.iter().all(there) && ready == known {
-            let names = members.iter().map(|(key, _)| String::from_utf8(key.to_vec()).unwrap());
-            let names = names.collect();
-            let round = members.iter().map(|(_, created)| created.0).max().unwrap();
+            let round = members.iter().map(|member| member.created.0).max().unwrap();
             self.put(READY, &round.to_string());
-            self.rounds.insert(round, names);
+            for Member { key, .. } in members {
+                let name = std::str::from_utf8(&key["b/waiters/".len()..]).unwrap();
+                // In the same transaction.
+                self.revision -= 1;
+                self.put(&mark(name), &round.to_string());
+            }
+            self.rounds.insert(round, members.to_vec());
         }
     }
 
@@ -247,6 +262,7 @@ impl World {
             Happens::Goes(number) => {
                 self.members.remove(&number);
                 self.delete(&format!("m{number}"));
+                self.delete(&mark(&format!("m{number}")));
             }
             Happens::Reads(number) => {
                 let (now, all) = (self.revision, self.all());
@@ -259,12 +275,6 @@ impl World {
                 seen.handle_events(&self.log[from..]);
                 if let Standing::Complete(members) = seen.standing() {
                     self.announce(&members, seen.ready());
-                }
-                if let Some(round) = seen.unannounced()
-                    && !self.now.contains_key(READY)
-                    && !seen.is_gone()
-                {
-                    self.put(READY, &round.to_string());
                 }
                 self.members.insert(number, (seen, self.log.len()));
             }
@@ -287,8 +297,12 @@ proptest! {
                 let there = &world.rounds[&round.0];
                 prop_assert_eq!(there.len(), parties);
                 let name = called(&format!("m{number}"));
-                prop_assert!(there.contains(&name));
+                prop_assert!(there.iter().any(|member| member.key == name));
             }
+        }
+        let mut met = std::collections::BTreeSet::new();
+        for member in world.rounds.values().flatten() {
+            prop_assert!(met.insert(member.created), "{member:?} was in two rounds");
         }
     }
 }

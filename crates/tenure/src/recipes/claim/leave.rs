@@ -176,7 +176,8 @@ impl Claim {
             // Whatever is there was put by a copy, all at once, since nobody else uses these names.
             let put = self.places[0].is_put();
             let all = self.kept().map(|place| Op::from(delete(&place.key)));
-            return Txn::new().when([put]).and_then(all).and_then(self.errand.on_leaving());
+            let besides = self.errand.on_leaving(&self.places[0].key);
+            return Txn::new().when([put]).and_then(all).and_then(besides);
         }
         let if_ours = |place: &Place| {
             let ours = [
@@ -186,7 +187,7 @@ impl Claim {
             Txn::new().when(ours).and_then([delete(&place.key)])
         };
         match &self.kept().collect::<Vec<_>>()[..] {
-            [place] => if_ours(place).and_then(self.errand.on_leaving()),
+            [place] => if_ours(place).and_then(self.errand.on_leaving(&place.key)),
             places => Txn::new().and_then(places.iter().map(|place| if_ours(place))),
         }
     }

@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch as latest};
 
 use super::{
     Membership, Place, WHAT,
-    room::{Others, Room, View},
+    room::{Company, Room, View},
 };
 use crate::{
     error::Result,
@@ -30,12 +30,12 @@ use crate::{
 #[must_use = "nobody enters until it is awaited"]
 pub struct Enter {
     held: Acquire<Held>,
-    others: latest::Receiver<Others>,
+    others: latest::Receiver<Company>,
 }
 
 impl Enter {
     pub(super) fn new(session: &Session, place: Result<Place>) -> Self {
-        let (tell, others) = latest::channel(Others::There(usize::MAX));
+        let (tell, others) = latest::channel(Company::unknown());
         let request = place.map(|place| request(session, place, tell));
         // It is waited for, and not only tried.
         let there = |held: Option<Held>| held.ok_or_else(crate::ops::other_kind);
@@ -50,13 +50,16 @@ impl Enter {
     }
 }
 
-fn request(session: &Session, place: Place, tell: latest::Sender<Others>) -> Request {
+fn request(session: &Session, place: Place, tell: latest::Sender<Company>) -> Request {
     let value: Bytes = holder::mark(session).into();
     // The last to leave takes the ready key along.
     let is_last = Compare::value(place.members()).equal(value.clone());
-    let errand = Errand::default();
-    errand
-        .leave_with(vec![Txn::new().when([is_last]).and_then([Delete::new(place.ready())]).into()]);
+    let take_ready = Txn::new().when([is_last]).and_then([Delete::new(place.ready())]);
+    let home = place.clone();
+    let errand = Errand::along_with(move |key| {
+        let name = key.strip_prefix(&home.home()[..]).unwrap_or_default();
+        vec![Delete::new(home.mark_called(name)).into(), take_ready.clone().into()]
+    });
     let (client, all) = (session.client().clone(), place.all());
     let (saw, seen) = oneshot::channel();
     Request::alone(WHAT, session, place.home(), Naming::PutOnce, value)
@@ -69,6 +72,7 @@ fn request(session: &Session, place: Place, tell: latest::Sender<Others>) -> Req
         .then(|claim| async move {
             let view = seen.await.map_err(|_| claim.client().gone(WHAT))?;
             let room = Room::enter(&claim, place, view).await?;
+            tell.send_modify(|company| company.round = room.round());
             claim.client().spawn(room.keep(tell));
             Ok(())
         })
@@ -97,7 +101,7 @@ impl fmt::Debug for Enter {
 #[must_use = "what is dropped is given up"]
 pub struct Entering {
     held: Acquiring<Held>,
-    others: latest::Receiver<Others>,
+    others: latest::Receiver<Company>,
 }
 
 impl Entering {

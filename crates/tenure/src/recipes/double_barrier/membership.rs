@@ -9,10 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::{self, BoxFuture, Either};
-use tenure_core::Fence;
+use tenure_core::{Fence, Revision};
 use tokio::sync::watch as latest;
 
-use super::{WHAT, room::Others};
+use super::{WHAT, room::Company};
 use crate::{
     error::{Error, ErrorKind, Result},
     recipes::claim::{Held, Release},
@@ -27,11 +27,11 @@ use crate::{
 #[must_use = "the member leaves when this is dropped"]
 pub struct Membership {
     held: Held,
-    others: latest::Receiver<Others>,
+    others: latest::Receiver<Company>,
 }
 
 impl Membership {
-    pub(super) fn new(held: Held, others: latest::Receiver<Others>) -> Self {
+    pub(super) fn new(held: Held, others: latest::Receiver<Company>) -> Self {
         Self { held, others }
     }
 
@@ -45,6 +45,14 @@ impl Membership {
         self.fence().key
     }
 
+    /// Which round it is: when the last of it came. The same for all who entered together, and
+    /// higher for each round than for the one before.
+    ///
+    /// Where Go's recipe says that all are there it is when that was said.
+    pub fn round(&self) -> Revision {
+        self.others.borrow().round
+    }
+
     /// Wants to leave, and does once all others of the round want to, or are gone.
     /// [`timeout`](Leave::timeout) limits the waiting; without it only the session does.
     pub fn leave(self) -> Leave {
@@ -52,10 +60,10 @@ impl Membership {
     }
 
     async fn others_are_gone(&mut self) -> Result<()> {
-        let gone = |others: &Others| !matches!(others, Others::There(count) if *count > 0);
+        let gone = |company: &Company| !matches!(company.others, Ok(count) if count > 0);
         match self.others.wait_for(gone).await.as_deref() {
-            Ok(Others::Unknown(error)) => Err(error.clone()),
-            Ok(Others::There(_)) => Ok(()),
+            Ok(Company { others: Err(error), .. }) => Err(error.clone()),
+            Ok(_) => Ok(()),
             Err(_) => Err(self.held.claim().client().gone(WHAT)),
         }
     }

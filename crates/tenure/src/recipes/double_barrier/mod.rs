@@ -8,7 +8,7 @@ mod room;
 use std::fmt;
 
 use bytes::Bytes;
-use tenure_core::{Key, KeyRange, prefix_end};
+use tenure_core::{Key, KeyRange, LeaseId, prefix_end, rendezvous::Keys};
 
 pub use self::{
     actor::{DoubleBarrierActor, EnterBarrier, LeaveBarrier},
@@ -50,9 +50,10 @@ const MOST: usize = 120;
 ///
 /// # Keys
 ///
-/// `tenure/double-barrier/<name>/waiters/<lease>.<nonce>` for each member, and
-/// `tenure/double-barrier/<name>/ready`, both with the lease of who put them; or the same behind a
-/// raw key ([`at`](Self::at)). Besides, `tenure/session/<lease>` is read, and written when an
+/// `tenure/double-barrier/<name>/waiters/<lease>.<nonce>` for each member and, once it is in, the
+/// same with `round` in place of `waiters`, both with its lease; and
+/// `tenure/double-barrier/<name>/ready`, with the lease of who put it. Or the same behind a raw key
+/// ([`at`](Self::at)). Besides, `tenure/session/<lease>` is read, and written when an
 /// answer was lost.
 ///
 /// The layout is that of Go's recipe, whose members may take part. What is promised holds among
@@ -133,7 +134,21 @@ impl Place {
         KeyRange::prefix(self.home())
     }
 
-    /// The ready key, and those of members.
+    fn keys(&self) -> Keys {
+        Keys { ready: self.ready(), members: self.home(), marks: self.key("round/") }
+    }
+
+    /// The mark of a member of this library, who deletes it with its key.
+    fn mark(&self, member: &[u8], lease: LeaseId) -> Option<Bytes> {
+        let name = member.strip_prefix(&self.home()[..])?;
+        name.starts_with(format!("{lease}.").as_bytes()).then(|| self.mark_called(name))
+    }
+
+    fn mark_called(&self, name: &[u8]) -> Bytes {
+        [&self.key("round/")[..], name].concat().into()
+    }
+
+    /// The ready key, marks, and the keys of members: in this order.
     fn all(&self) -> KeyRange {
         let members = self.home();
         // It ends in a slash.

@@ -8,7 +8,7 @@ use std::{
 use futures::future::{self, Either};
 use tenure_core::{
     KeyRange, KeyValue, Revision,
-    rendezvous::{Rendezvous, Standing},
+    rendezvous::{Member, Rendezvous, Standing},
 };
 use tokio::sync::watch as latest;
 
@@ -48,21 +48,27 @@ pub(super) struct Room {
     seen: Rendezvous,
 }
 
-/// What a member wants to know of those it was with.
+/// What a member wants to know of those it is with.
 #[derive(Clone)]
-pub(super) enum Others {
-    /// So many are still there.
-    There(usize),
-    /// They cannot be followed any more.
-    Unknown(Error),
+pub(super) struct Company {
+    /// Which round they are in.
+    pub(super) round: Revision,
+    /// How many others are still there; or why they cannot be followed any more.
+    pub(super) others: Result<usize>,
+}
+
+impl Company {
+    pub(super) fn unknown() -> Self {
+        Self { round: Revision::NONE, others: Ok(usize::MAX) }
+    }
 }
 
 impl Room {
     /// Waits until the round begins, the member's key being there.
     pub(super) async fn enter(claim: &Arc<Claim>, place: Place, view: View) -> Result<Self> {
         let View { follow, revision, kvs } = view;
-        let (ready, members, key) = (place.ready(), place.home(), claim.fence().key);
-        let mut seen = Rendezvous::new(ready, members, place.parties, key, claim.created());
+        let key = claim.fence().key;
+        let mut seen = Rendezvous::new(place.keys(), place.parties, key, claim.created());
         seen.handle_listing(revision, &kvs);
         let mut room = Self { claim: Arc::clone(claim), place, follow, seen };
         match future::select(pin!(room.wait()), pin!(claim.lost())).await {
@@ -81,15 +87,7 @@ impl Room {
                     let seen = self.follow.next().await?;
                     self.handle(seen);
                 }
-                Standing::Complete(members) => {
-                    // Another copy does nothing: the ready key is not as it was any more.
-                    let known = Compare::mod_revision(self.place.ready()).equal(self.seen.ready());
-                    let round = members.last().map_or(Revision::NONE, |(_, created)| *created);
-                    let there = members
-                        .into_iter()
-                        .map(|(key, created)| Compare::create_revision(key).equal(created));
-                    self.announce(round, there.chain([known])).await?;
-                }
+                Standing::Complete(members) => self.announce(members).await?,
                 Standing::Full => {
                     let rule = format!("{} are there already", self.place.parties);
                     return Err(Error::new(ErrorKind::Full, WHAT, rule));
@@ -99,16 +97,23 @@ impl Room {
         }
     }
 
-    /// Puts the ready key if `conditions` hold, and looks how things are otherwise.
-    async fn announce(
-        &mut self,
-        round: Revision,
-        conditions: impl Iterator<Item = Compare>,
-    ) -> Result<()> {
-        let put = Put::new(self.place.ready(), round.to_string()).lease(self.claim.life().lease);
+    /// Begins the round if all are still there, and looks how things are otherwise.
+    async fn announce(&mut self, members: Vec<Member>) -> Result<()> {
+        let round = members.last().map_or(Revision::NONE, |last| last.created).to_string();
+        let lease = self.claim.life().lease;
+        let ready = Put::new(self.place.ready(), round.clone()).lease(lease);
+        let marks = members.iter().filter_map(|member| {
+            let mark = self.place.mark(&member.key, member.lease?)?;
+            Some(Put::new(mark, round.clone()).lease(member.lease?))
+        });
+        // Another copy does nothing: the ready key is not as it was any more.
+        let known = Compare::mod_revision(self.place.ready()).equal(self.seen.ready());
+        let there = members
+            .iter()
+            .map(|member| Compare::create_revision(member.key.clone()).equal(member.created));
         let txn = Txn::new()
-            .when(conditions)
-            .and_then([put])
+            .when(there.chain([known]))
+            .and_then(marks.chain([ready]))
             .and_then([Get::new(self.place.all())])
             .or_else([Get::new(self.place.all())]);
         let unanswered = AtomicBool::new(false);
@@ -120,6 +125,11 @@ impl Room {
         Ok(())
     }
 
+    /// The round that has begun.
+    pub(super) fn round(&self) -> Revision {
+        self.seen.round().unwrap_or(Revision::NONE)
+    }
+
     fn handle(&mut self, seen: Seen) {
         self.claim.handle(&seen);
         match &seen {
@@ -129,19 +139,12 @@ impl Room {
     }
 
     /// Follows the others for as long as anybody wants to know of them.
-    pub(super) async fn keep(mut self, tell: latest::Sender<Others>) {
+    pub(super) async fn keep(mut self, tell: latest::Sender<Company>) {
         loop {
-            tell.send_replace(Others::There(self.seen.others()));
+            tell.send_replace(Company { round: self.round(), others: Ok(self.seen.others()) });
             let kept = async {
-                if let Some(round) = self.seen.unannounced() {
-                    let claim = Arc::clone(&self.claim);
-                    let ours = claim.ownership(claim.modified());
-                    let nobody = Compare::missing(self.place.ready());
-                    self.announce(round, ours.chain([nobody])).await?;
-                } else {
-                    let seen = self.follow.next().await?;
-                    self.handle(seen);
-                }
+                let seen = self.follow.next().await?;
+                self.handle(seen);
                 Ok(())
             };
             let kept = match future::select(pin!(kept), pin!(tell.closed())).await {
@@ -150,7 +153,7 @@ impl Room {
             };
             if let Err(error) = kept {
                 tracing::warn!(fence = %self.claim.fence(), %error, "a double barrier cannot be followed");
-                tell.send_replace(Others::Unknown(error));
+                tell.send_replace(Company { round: self.round(), others: Err(error) });
                 return tell.closed().await;
             }
         }
