@@ -3,7 +3,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tenure::{Fence, Held, HeldKey, LossReason, Release, Result, Revision};
+use tenure::{Fence, Held, Release, Result, Revision};
 use tokio::time::sleep;
 
 use crate::journal::{self, Moment, Written, broken, failed, now, say, say_at};
@@ -57,39 +57,9 @@ pub(crate) fn lost(hold: Revision, reason: String) {
     tell(hold, What::Lost { reason });
 }
 
-/// What can say of itself whether it is held.
-pub(crate) trait Believed {
-    fn is_held(&self) -> bool;
-    fn deadline(&self) -> tenure::Moment;
-    async fn lost(&self) -> LossReason;
-}
-
-macro_rules! believed {
-    ($($held:ty),*) => {$(
-        impl Believed for $held {
-            fn is_held(&self) -> bool {
-                self.is_held()
-            }
-
-            fn deadline(&self) -> tenure::Moment {
-                self.deadline()
-            }
-
-            async fn lost(&self) -> LossReason {
-                self.lost().await
-            }
-        }
-    )*};
-}
-believed!(Held, HeldKey);
-
 /// Says whether it is held at this time, and until when. The clock is read first, so that what is
 /// said is not more than what was, though the process be stopped in between.
 pub(crate) fn belief(hold: Revision, held: &Held) -> (u64, bool) {
-    belief_in(hold, held)
-}
-
-fn belief_in(hold: Revision, held: &impl Believed) -> (u64, bool) {
     let (at, deadline) = (now(), held.deadline().as_nanos());
     let believes = held.is_held();
     if believes {
@@ -100,15 +70,6 @@ fn belief_in(hold: Revision, held: &impl Believed) -> (u64, bool) {
 
 /// Says again and again what the worker believes, while it does its work.
 pub(crate) async fn while_held<T>(hold: Revision, held: &Held, work: impl Future<Output = T>) -> T {
-    while_believed(hold, held, work).await
-}
-
-/// The same, of anything that can be held.
-pub(crate) async fn while_believed<T>(
-    hold: Revision,
-    held: &impl Believed,
-    work: impl Future<Output = T>,
-) -> T {
     tokio::select! {
         biased;
         done = work => done,
@@ -116,10 +77,10 @@ pub(crate) async fn while_believed<T>(
     }
 }
 
-async fn beliefs(hold: Revision, held: &impl Believed) -> Infallible {
+async fn beliefs(hold: Revision, held: &Held) -> Infallible {
     let mut gone = false;
     loop {
-        match belief_in(hold, held) {
+        match belief(hold, held) {
             (_, true) if gone => broken("held again after it was lost"),
             (_, false) if !gone => {
                 gone = true;

@@ -86,7 +86,7 @@ impl MeetsAtABarrier {
         let hold = member.fence().create_revision;
         say_own(Event::Entered { hold, round: member.round() });
         hold::granted(&member.fence(), 1);
-        hold::while_believed(hold, &*member, sleep(self.random.millis(0..40))).await;
+        hold::while_held(hold, &member, sleep(self.random.millis(0..40))).await;
         if self.random.one_in(10) {
             return hold::drop_it(hold, member);
         }
