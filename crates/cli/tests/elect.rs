@@ -210,6 +210,13 @@ async fn inspect_shows_every_kind() {
         let held = tenure::Barrier::new(&client, "it").hold(&session).await.unwrap().unwrap();
         assert_eq!(json("barrier").await["held"], true);
         held.release().await.unwrap();
+        let meeting = tenure::DoubleBarrier::new(&session, "it", 2);
+        let (one, two) =
+            tokio::try_join!(meeting.enter().into_future(), meeting.enter().into_future()).unwrap();
+        let text = inspect("double-barrier", false).await;
+        assert_eq!(text.matches("is in").count(), 2, "{text}");
+        assert_eq!(json("double-barrier").await["holders"].as_array().unwrap().len(), 2);
+        tokio::try_join!(one.leave().into_future(), two.leave().into_future()).unwrap();
         let latch = tenure::CountDownLatch::new(&client, "it");
         assert!(latch.try_set_count(2).await.unwrap());
         assert_eq!(inspect("latch", false).await, "the latch \"it\" waits for 2 more\n");

@@ -119,7 +119,7 @@ pub use self::{
         Acquire, Acquiring, AtomicCounter, Barrier, BarrierGuard, ClaimState, Contender, CountDown,
         CountDownLatch, Counted, Delivery, DoubleBarrier, Election, Enqueue, Enter, Entering,
         Health, Held, Holder, IdBlocks, Isolation, Lead, LeadState, Leader, Leadership, Leading,
-        Leave, Membership, MultiGuard, MultiMutex, Mutex, MutexGuard, Observer, PermitClaim,
+        Leave, Membership, MultiGuard, MultiMutex, Mutex, MutexGuard, Observer, Party, PermitClaim,
         Permits, PriorityQueue, Queue, QueueItem, Queued, QueuedState, ReadGuard, Reign, Release,
         RwLock, Semaphore, Sequence, Stm, Take, TransferError, View, Wait, WriteGuard,
     },

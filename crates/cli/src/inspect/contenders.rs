@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
-use tenure::{Client, Contender, Observer, PermitClaim, RwLock, Semaphore};
+use tenure::{Client, Contender, DoubleBarrier, Observer, PermitClaim, RwLock, Semaphore};
 
 use super::{
     dates::{date, since},
@@ -22,6 +22,7 @@ pub(super) enum Prize {
     Election,
     Rwlock,
     Semaphore,
+    DoubleBarrier,
 }
 
 /// All who are there, in their order.
@@ -70,6 +71,14 @@ impl Contenders {
                 };
                 all.into_iter().map(line).collect()
             }
+            Prize::DoubleBarrier => {
+                let all = match target.raw_prefix() {
+                    Some(key) => DoubleBarrier::inspect_at(client, key).await?,
+                    None => DoubleBarrier::inspect(client, target.name()).await?,
+                };
+                let lines = all.into_iter();
+                lines.map(|it| Line { who: it.contender, holds: it.is_in, how: None }).collect()
+            }
         };
         Ok(Self { prize, lines })
     }
@@ -83,7 +92,7 @@ impl Contenders {
         let (one, rest) = match self.prize {
             Prize::Lock => (Some("holder"), "waiters"),
             Prize::Election => (Some("leader"), "candidates"),
-            Prize::Rwlock | Prize::Semaphore => (None, "waiters"),
+            Prize::Rwlock | Prize::Semaphore | Prize::DoubleBarrier => (None, "waiters"),
         };
         match one {
             Some(one) => object.insert(one.into(), holders.pop().unwrap_or(Value::Null)),
@@ -109,6 +118,7 @@ impl Contenders {
                 Prize::Lock | Prize::Rwlock => ("holds", "lock"),
                 Prize::Election => ("stands in", "election"),
                 Prize::Semaphore => ("holds", "semaphore"),
+                Prize::DoubleBarrier => ("is at", "double barrier"),
             };
             return format!("nobody {verb} the {kind} {target}");
         }
@@ -128,7 +138,11 @@ impl Contenders {
 
     fn row(&self, line: &Line, waiting: u32, now: SystemTime) -> Vec<String> {
         let Line { who, holds, how } = line;
-        let verb = if self.prize == Prize::Election { "leads" } else { "holds" };
+        let verb = match self.prize {
+            Prize::Election => "leads",
+            Prize::DoubleBarrier => "is in",
+            _ => "holds",
+        };
         let mut state = if *holds { verb.to_owned() } else { format!("waits {waiting}") };
         match how {
             Some(Value::String(mode)) => state += &format!(" ({mode})"),

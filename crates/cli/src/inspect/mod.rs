@@ -27,8 +27,8 @@ pub(crate) struct Inspect {
     kind: Kind,
 
     /// One JSON object. Of a lock: `holder` (null if nobody holds it) and `waiters`, in their
-    /// order; of an election `leader` and `candidates`; of what several can hold `holders` and
-    /// `waiters`; of a queue `items`; of a barrier `held`, of a latch `count`
+    /// order; of an election `leader` and `candidates`; of what several can hold or be in `holders`
+    /// and `waiters`; of a queue `items`; of a barrier `held`, of a latch `count`
     #[arg(long)]
     json: bool,
 }
@@ -40,6 +40,7 @@ enum Kind {
     Rwlock,
     Semaphore,
     Barrier,
+    DoubleBarrier,
     Latch,
     Queue,
     PriorityQueue,
@@ -72,6 +73,7 @@ impl Inspect {
             Kind::Election => contenders(Prize::Election).await,
             Kind::Rwlock => contenders(Prize::Rwlock).await,
             Kind::Semaphore => contenders(Prize::Semaphore).await,
+            Kind::DoubleBarrier => contenders(Prize::DoubleBarrier).await,
             Kind::Queue => Ok(Found::Items(Items::fifo(client, target).await?)),
             Kind::PriorityQueue => Ok(Found::Items(Items::by_priority(client, target).await?)),
             Kind::Barrier => {

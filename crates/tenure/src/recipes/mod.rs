@@ -26,7 +26,7 @@ pub use self::{
     },
     double_barrier::{
         DoubleBarrier, DoubleBarrierActor, Enter, EnterBarrier, Entering, Leave, LeaveBarrier,
-        Membership,
+        Membership, Party,
     },
     election::{
         Campaign, Election, ElectionActor, Health, Lead, LeadState, Leader, LeaderBound,

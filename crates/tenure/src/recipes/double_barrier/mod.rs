@@ -15,8 +15,9 @@ pub use self::{
     enter::{Enter, Entering},
     membership::{Leave, Membership},
 };
-use super::name::Kind;
+use super::{Contender, holder::contenders, name::Kind};
 use crate::{
+    client::Client,
     error::{Error, Result},
     session::Session,
 };
@@ -111,10 +112,53 @@ impl DoubleBarrier {
         Enter::new(&self.session, self.place.clone())
     }
 
+    /// Who is in, and who waits to get in, without a session: those who came first are first.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a bad name, else those of [`Client::get`].
+    pub async fn inspect(client: &Client, name: impl AsRef<str>) -> Result<Vec<Party>> {
+        parties(client, KIND.prefix_of(name.as_ref())?).await
+    }
+
+    /// The same behind a raw key; see [`at`](Self::at). Of members of Go's recipe it is not known
+    /// whether they are in.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`inspect`](Self::inspect).
+    pub async fn inspect_at(client: &Client, key: impl Into<Key>) -> Result<Vec<Party>> {
+        parties(client, KIND.raw_prefix(key.into())?).await
+    }
+
     /// The session it is used with.
     pub fn session(&self) -> &Session {
         &self.session
     }
+}
+
+/// One who is in a double barrier, or waits to get in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Party {
+    /// Who it is.
+    pub contender: Contender,
+    /// Whether its round has begun.
+    pub is_in: bool,
+}
+
+async fn parties(client: &Client, prefix: Bytes) -> Result<Vec<Party>> {
+    // Nobody is counted here.
+    let place = Place { prefix, parties: 1 };
+    let marks = client.get(KeyRange::prefix(place.key("round/"))).keys_only().await?;
+    let all = contenders(client, &place.home()).await?;
+    let party = |contender: Contender| {
+        let name = contender.key.strip_prefix(&place.home()[..]).unwrap_or_default();
+        let mark = place.mark_called(name);
+        let is_in = marks.kvs.iter().any(|kv| kv.key == mark);
+        Party { contender, is_in }
+    };
+    Ok(all.into_iter().map(party).collect())
 }
 
 impl Place {
