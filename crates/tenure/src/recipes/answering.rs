@@ -6,7 +6,10 @@ use actix::{
     Actor, Context, Handler, Message, WeakAddr,
     dev::{MessageResponse, OneshotSender},
 };
-use futures::future::{self, Either, LocalBoxFuture};
+use futures::{
+    FutureExt,
+    future::{self, Either, LocalBoxFuture},
+};
 use tokio::task::spawn_local;
 
 use crate::error::{Error, LossReason, Result};
@@ -17,6 +20,19 @@ pub struct Answering<T>(LocalBoxFuture<'static, Result<T>>);
 impl<T> Answering<T> {
     pub(super) fn new(work: impl Future<Output = Result<T>> + 'static) -> Self {
         Self(Box::pin(work))
+    }
+}
+
+impl<T: 'static> Answering<T> {
+    pub(super) fn refused(error: Error) -> Self {
+        Self::new(async { Err(error) })
+    }
+}
+
+impl<T: 'static> Answering<Option<T>> {
+    /// Where it was not only tried.
+    pub(super) fn granted(self) -> Answering<T> {
+        Answering::new(self.0.map(|granted| granted?.ok_or_else(crate::ops::other_kind)))
     }
 }
 

@@ -1,14 +1,10 @@
 //! The actor that keeps what a recipe gives: the same for all of them.
 
-use std::{
-    future::{Future, IntoFuture},
-    pin::pin,
-};
+use std::future::{Future, IntoFuture};
 
 use actix::{
     Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WeakAddr,
     WeakRecipient,
-    dev::{MessageResponse, OneshotSender},
 };
 use futures::{
     FutureExt, StreamExt,
@@ -18,7 +14,10 @@ use tenure_core::Fence;
 use tokio::{sync::oneshot, task::spawn_local};
 
 use super::{Acquire, ClaimState, Held, Release};
-use crate::error::{Error, LossReason, Result};
+use crate::{
+    error::{Error, LossReason, Result},
+    recipes::answering::Answering,
+};
 
 /// A recipe of which an actor keeps what it gives.
 pub trait Kept: Unpin + 'static {
@@ -80,7 +79,7 @@ impl<R: Kept> ClaimActor<R> {
         &mut self,
         acquire: Acquire<G>,
         ctx: &mut Context<Self>,
-    ) -> Asking<Option<Fence>> {
+    ) -> Answering<Option<Fence>> {
         self.ask_as(acquire, Into::into, ctx)
     }
 
@@ -90,9 +89,9 @@ impl<R: Kept> ClaimActor<R> {
         acquire: Acquire<G>,
         kind: fn(G) -> Option<R::Guard>,
         ctx: &mut Context<Self>,
-    ) -> Asking<Option<Fence>> {
+    ) -> Answering<Option<Fence>> {
         if let Some(error) = self.busy() {
-            return Asking::refused(error);
+            return Answering::refused(error);
         }
         let acquiring = acquire.into_future();
         // Weakly, all of it: the actor stops with its last address, whatever is under way.
@@ -105,7 +104,7 @@ impl<R: Kept> ClaimActor<R> {
         &mut self,
         change: impl FnOnce(R::Guard) -> F,
         ctx: &mut Context<Self>,
-    ) -> Asking<Option<Fence>>
+    ) -> Answering<Option<Fence>>
     where
         F: Future<Output = Result<R::Guard>> + 'static,
     {
@@ -114,7 +113,7 @@ impl<R: Kept> ClaimActor<R> {
                 let changed = change(guard);
                 self.keep(async move { changed.await.map(Some) }, ctx)
             }
-            None => Asking::refused(Self::has_nothing()),
+            None => Answering::refused(Self::has_nothing()),
         }
     }
 
@@ -122,11 +121,11 @@ impl<R: Kept> ClaimActor<R> {
         &mut self,
         granted: impl Future<Output = Result<Option<R::Guard>>> + 'static,
         ctx: &mut Context<Self>,
-    ) -> Asking<Option<Fence>> {
+    ) -> Answering<Option<Fence>> {
         let actor = ctx.address().downgrade();
         let (give_up, given_up) = oneshot::channel();
         self.waiting = Some(give_up);
-        Asking(Box::pin(async move {
+        Answering::new(async move {
             let granted = match future::select(Box::pin(granted), given_up).await {
                 Either::Left((granted, _)) => granted,
                 Either::Right(_) => Err(Error::lost(R::NAME, LossReason::Closed)),
@@ -138,7 +137,7 @@ impl<R: Kept> ClaimActor<R> {
                 }
                 None => Err(Error::lost(R::NAME, LossReason::Closed)),
             }
-        }))
+        })
     }
 
     /// Gives it back, and ends the waiting for it.
@@ -177,44 +176,6 @@ async fn tell_states<R: Kept>(
             Some(actor) => actor.do_send(Told(state)),
             None => return,
         }
-    }
-}
-
-/// An answer on its way to whoever sent the message. Ends when that one is gone.
-pub struct Asking<T>(future::LocalBoxFuture<'static, Result<T>>);
-
-impl<T: 'static> Asking<T> {
-    pub(crate) fn refused(error: Error) -> Self {
-        Self(Box::pin(async { Err(error) }))
-    }
-}
-
-impl Asking<Option<Fence>> {
-    /// Where it was not only tried.
-    pub(crate) fn granted(self) -> Asking<Fence> {
-        let granted = self.0.map(|fence| fence?.ok_or_else(crate::ops::other_kind));
-        Asking(Box::pin(granted))
-    }
-}
-
-impl<A: Actor, M: Message<Result = Result<T>>, T: 'static> MessageResponse<A, M> for Asking<T> {
-    fn handle(self, _: &mut A::Context, tx: Option<OneshotSender<Result<T>>>) {
-        spawn_local(async move {
-            let Some(mut tx) = tx else {
-                // Nobody wants the answer, but what was asked for all the same.
-                let _ = self.0.await;
-                return;
-            };
-            let answer = {
-                let gone = pin!(tx.closed());
-                match future::select(self.0, gone).await {
-                    Either::Left((answer, _)) => answer,
-                    Either::Right(_) => return,
-                }
-            };
-            // Gone in this very moment: the actor keeps it until it is given back.
-            let _ = tx.send(answer);
-        });
     }
 }
 

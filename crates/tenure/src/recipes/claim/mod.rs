@@ -38,7 +38,7 @@ pub use self::{
     stage::ClaimState,
 };
 pub(crate) use self::{
-    actor::{Asking, Kept},
+    actor::Kept,
     errand::Errand,
     persist::persist,
     progress::Progress,

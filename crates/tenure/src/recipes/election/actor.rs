@@ -7,7 +7,10 @@ use super::{Election, Leadership, WHAT};
 use crate::{
     error::Result,
     ops::IntoValue,
-    recipes::claim::{Asking, ClaimActor, ClaimState, Held, Kept, Release},
+    recipes::{
+        answering::Answering,
+        claim::{ClaimActor, ClaimState, Held, Kept, Release},
+    },
     session::Session,
 };
 
@@ -77,15 +80,15 @@ impl Message for Campaign {
 }
 
 impl Handler<Campaign> for ElectionActor {
-    type Result = Asking<Fence>;
+    type Result = Answering<Fence>;
 
-    fn handle(&mut self, asked: Campaign, ctx: &mut Context<Self>) -> Asking<Fence> {
+    fn handle(&mut self, asked: Campaign, ctx: &mut Context<Self>) -> Answering<Fence> {
         match asked.value {
             Ok(value) => {
                 let campaign = self.recipe().campaign(value);
                 self.ask(campaign, ctx).granted()
             }
-            Err(error) => Asking::refused(error),
+            Err(error) => Answering::refused(error),
         }
     }
 }

@@ -7,7 +7,10 @@ use tenure_core::Fence;
 use super::{Mutex, MutexGuard};
 use crate::{
     error::Result,
-    recipes::claim::{Asking, ClaimActor, ClaimState, Held, Kept, Release},
+    recipes::{
+        answering::Answering,
+        claim::{ClaimActor, ClaimState, Held, Kept, Release},
+    },
     session::Session,
 };
 
@@ -100,9 +103,9 @@ impl Message for AcquireLock {
 }
 
 impl Handler<AcquireLock> for MutexActor {
-    type Result = Asking<Fence>;
+    type Result = Answering<Fence>;
 
-    fn handle(&mut self, asked: AcquireLock, ctx: &mut Context<Self>) -> Asking<Fence> {
+    fn handle(&mut self, asked: AcquireLock, ctx: &mut Context<Self>) -> Answering<Fence> {
         let acquire = self.recipe().acquire().timeout_if(asked.timeout);
         self.ask(acquire, ctx).granted()
     }
@@ -117,7 +120,7 @@ impl Message for TryAcquireLock {
 }
 
 impl Handler<TryAcquireLock> for MutexActor {
-    type Result = Asking<Option<Fence>>;
+    type Result = Answering<Option<Fence>>;
 
     fn handle(&mut self, _: TryAcquireLock, ctx: &mut Context<Self>) -> Self::Result {
         let acquire = self.recipe().try_acquire();

@@ -9,7 +9,8 @@ use crate::{
     error::{Error, Result},
     recipes::{
         LockEvent, ReleaseLock, SubscribeLock,
-        claim::{Asking, ClaimActor, ClaimState, Held, Kept, Release},
+        answering::Answering,
+        claim::{ClaimActor, ClaimState, Held, Kept, Release},
     },
     session::Session,
 };
@@ -103,9 +104,9 @@ impl Message for AcquireRead {
 }
 
 impl Handler<AcquireRead> for RwLockActor {
-    type Result = Asking<Fence>;
+    type Result = Answering<Fence>;
 
-    fn handle(&mut self, asked: AcquireRead, ctx: &mut Context<Self>) -> Asking<Fence> {
+    fn handle(&mut self, asked: AcquireRead, ctx: &mut Context<Self>) -> Answering<Fence> {
         let acquire = self.recipe().read().timeout_if(asked.timeout);
         self.ask_as(acquire, |guard| Some(Inside::Reads(guard)), ctx).granted()
     }
@@ -136,9 +137,9 @@ impl Message for AcquireWrite {
 }
 
 impl Handler<AcquireWrite> for RwLockActor {
-    type Result = Asking<Fence>;
+    type Result = Answering<Fence>;
 
-    fn handle(&mut self, asked: AcquireWrite, ctx: &mut Context<Self>) -> Asking<Fence> {
+    fn handle(&mut self, asked: AcquireWrite, ctx: &mut Context<Self>) -> Answering<Fence> {
         let acquire = self.recipe().write().timeout_if(asked.timeout);
         self.ask_as(acquire, |guard| Some(Inside::Writes(guard)), ctx).granted()
     }
@@ -153,7 +154,7 @@ impl Message for TryAcquireRead {
 }
 
 impl Handler<TryAcquireRead> for RwLockActor {
-    type Result = Asking<Option<Fence>>;
+    type Result = Answering<Option<Fence>>;
 
     fn handle(&mut self, _: TryAcquireRead, ctx: &mut Context<Self>) -> Self::Result {
         let acquire = self.recipe().try_read();
@@ -170,7 +171,7 @@ impl Message for TryAcquireWrite {
 }
 
 impl Handler<TryAcquireWrite> for RwLockActor {
-    type Result = Asking<Option<Fence>>;
+    type Result = Answering<Option<Fence>>;
 
     fn handle(&mut self, _: TryAcquireWrite, ctx: &mut Context<Self>) -> Self::Result {
         let acquire = self.recipe().try_write();
@@ -188,11 +189,14 @@ impl Message for Downgrade {
 }
 
 impl Handler<Downgrade> for RwLockActor {
-    type Result = Asking<Fence>;
+    type Result = Answering<Fence>;
 
-    fn handle(&mut self, _: Downgrade, ctx: &mut Context<Self>) -> Asking<Fence> {
+    fn handle(&mut self, _: Downgrade, ctx: &mut Context<Self>) -> Answering<Fence> {
         if matches!(self.held(), Some(Inside::Reads(_))) {
-            return Asking::refused(Error::invalid(RwLock::NAME, "this actor is a reader already"));
+            return Answering::refused(Error::invalid(
+                RwLock::NAME,
+                "this actor is a reader already",
+            ));
         }
         let downgrade = |inside| async {
             match inside {

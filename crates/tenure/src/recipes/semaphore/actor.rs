@@ -7,7 +7,10 @@ use tenure_core::Fence;
 use super::{Permits, Semaphore};
 use crate::{
     error::Result,
-    recipes::claim::{Asking, ClaimActor, ClaimState, Held, Kept, Release},
+    recipes::{
+        answering::Answering,
+        claim::{ClaimActor, ClaimState, Held, Kept, Release},
+    },
     session::Session,
 };
 
@@ -95,9 +98,9 @@ impl Message for AcquirePermits {
 }
 
 impl Handler<AcquirePermits> for SemaphoreActor {
-    type Result = Asking<Fence>;
+    type Result = Answering<Fence>;
 
-    fn handle(&mut self, asked: AcquirePermits, ctx: &mut Context<Self>) -> Asking<Fence> {
+    fn handle(&mut self, asked: AcquirePermits, ctx: &mut Context<Self>) -> Answering<Fence> {
         let acquire = self.recipe().acquire(asked.permits).timeout_if(asked.timeout);
         self.ask(acquire, ctx).granted()
     }
@@ -112,7 +115,7 @@ impl Message for TryAcquirePermits {
 }
 
 impl Handler<TryAcquirePermits> for SemaphoreActor {
-    type Result = Asking<Option<Fence>>;
+    type Result = Answering<Option<Fence>>;
 
     fn handle(&mut self, asked: TryAcquirePermits, ctx: &mut Context<Self>) -> Self::Result {
         let acquire = self.recipe().try_acquire(asked.0);
