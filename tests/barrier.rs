@@ -8,7 +8,7 @@ use tenure::{
     actor::{BarrierActor, HoldBarrier, ReleaseBarrier, WaitBarrier},
 };
 use tenure_testkit::{
-    Call, Fault, TestServer, eventually, on_each_etcd, on_each_server, virtual_time,
+    Call, Fault, TestServer, embed::Data, eventually, on_each_etcd, on_each_server, virtual_time,
 };
 use tokio::{
     task::JoinHandle,
@@ -280,6 +280,23 @@ fn the_crash_of_the_holder_opens_it_within_its_ttl() {
         assert_eq!(why(guard.lost()).await, LossReason::Orphaned);
         assert!(!waiting.is_finished(), "the lease lives on");
         timeout(MINUTE + seconds(2), waiting).await.expect("it is open").unwrap().unwrap();
+    });
+}
+
+#[test]
+fn who_waits_without_a_session_passes_when_the_server_lost_all_data() {
+    virtual_time(async |server| {
+        let client = server.client().await.unwrap();
+        for number in 0..100 {
+            client.put("k", number.to_string()).await.unwrap();
+        }
+        let gate = Barrier::new(&client, "gate");
+        assert!(gate.hold_persistently().await.unwrap());
+        let waiting = wait(&gate);
+        sleep(seconds(1)).await;
+        assert!(!waiting.is_finished());
+        server.embedded().unwrap().restart(Data::Lost);
+        timeout(MINUTE, waiting).await.expect("there is nothing to wait for").unwrap().unwrap();
     });
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use futures::StreamExt;
-use tenure::{Client, Election, Fence, Leadership, Observer, Session};
+use tenure::{Client, Election, Leadership, Observer, Session};
 
 use crate::{
     bytes_text::shown,
@@ -96,9 +96,12 @@ impl Elect {
         let mut words = self.words.iter().cloned();
         let place = match &self.prefix {
             Some(prefix) => Place::Prefix(prefix.clone()),
-            None => Place::Name(
-                words.next().ok_or_else(|| Failure::usage("NAME or --prefix is missing"))?,
-            ),
+            None => {
+                let name = words.next();
+                let name = name.ok_or_else(|| Failure::usage("NAME or --prefix is missing"))?;
+                let name = name.into_string().map_err(|_| Failure::usage("NAME is not UTF-8"))?;
+                Place::Name(name)
+            }
         };
         let value = words.next();
         if let Some(more) = words.next() {
@@ -114,21 +117,21 @@ impl Elect {
 
 /// Which election is meant.
 pub(crate) enum Place {
-    Name(OsString),
+    Name(String),
     Prefix(OsString),
 }
 
 impl Place {
     pub(crate) fn election(&self, session: &Session) -> Election {
         match self {
-            Self::Name(name) => Election::new(session, name.to_string_lossy()),
+            Self::Name(name) => Election::new(session, name),
             Self::Prefix(prefix) => Election::at(session, prefix.as_bytes()),
         }
     }
 
     fn observer(&self, client: &Client) -> Observer {
         match self {
-            Self::Name(name) => Observer::new(client, name.to_string_lossy()),
+            Self::Name(name) => Observer::new(client, name),
             Self::Prefix(prefix) => Observer::at(client, prefix.as_bytes()),
         }
     }
@@ -145,12 +148,8 @@ impl std::fmt::Display for Place {
 }
 
 pub(crate) fn environment(leadership: &Leadership) -> Vec<(&'static str, OsString)> {
-    environment_of(&leadership.fence())
-}
-
-pub(crate) fn environment_of(fence: &Fence) -> Vec<(&'static str, OsString)> {
     let names = ["TENURE_LEADER_KEY", "TENURE_LEADER_FENCE", "TENURE_LEADER_TERM", "TENURE_LEASE"];
-    hold::environment(fence, names)
+    hold::environment(&leadership.fence(), names)
 }
 
 async fn listen(observer: Observer) -> Result<u8, Failure> {

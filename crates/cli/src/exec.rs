@@ -10,7 +10,7 @@ use crate::{
     connect::Connection,
     console::say,
     elect::{Place, environment},
-    exit::Failure,
+    exit::{self, Failure},
     hold::{self, Hold, Insisting, code, ended_by, hold_while, leave},
     signals::Signals,
 };
@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Exec {
     /// Run it while leading in the election of this name
     #[arg(long, value_name = "NAME", required_unless_present = "prefix")]
-    leader: Option<OsString>,
+    leader: Option<String>,
 
     /// In place of a name: the election on this raw prefix
     #[arg(long, conflicts_with = "leader")]
@@ -54,7 +54,7 @@ impl Exec {
             (name, None) => Place::Name(name.clone().unwrap_or_default()),
         };
         let mut signals = Signals::listen()?;
-        let mut has_led = false;
+        let mut has_stood = false;
         loop {
             let opened = tokio::select! {
                 opened = self.hold.open("exec", connection, None) => opened,
@@ -62,8 +62,10 @@ impl Exec {
             };
             let (client, session) = match opened {
                 Ok(opened) => opened,
-                // Whoever led once waits for etcd to come back.
-                Err(failure) if has_led => {
+                // Whoever stood once waits for etcd to come back.
+                Err(failure)
+                    if has_stood && !matches!(failure.code, exit::DENIED | exit::USAGE) =>
+                {
                     say(failure.text);
                     tokio::select! {
                         () = sleep(PAUSE) => continue,
@@ -72,6 +74,7 @@ impl Exec {
                 }
                 Err(failure) => return Err(failure),
             };
+            has_stood = true;
             let guard = tokio::select! {
                 elected = elected(&place, &session, &self.value) => elected,
                 signal = signals.next() => {
@@ -88,7 +91,6 @@ impl Exec {
                     return Err(failure);
                 }
             };
-            has_led = true;
             let mut command = Command::new(program);
             command.args(arguments).envs(environment(&guard));
             let what = format!("leadership of {place}");
@@ -96,7 +98,10 @@ impl Exec {
             leave(Some(guard), &session, &mut signals, Insisting::Twice).await;
             match ran? {
                 (status, None) => return Ok(code(status)),
-                (_, Some(_)) => say(format!("stands again for the {what}")),
+                (_, Some(_)) => match signals.told_to_end() {
+                    Some(signal) => return Ok(ended_by(signal)),
+                    None => say(format!("stands again for the {what}")),
+                },
             }
         }
     }

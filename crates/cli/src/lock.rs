@@ -69,7 +69,8 @@ impl Lock {
     pub(crate) async fn run(self, connection: &Connection) -> Result<u8, Failure> {
         self.hold.grace()?;
         let mut signals = Signals::listen()?;
-        let give_up_at = self.wait.map(|wait| Instant::now() + wait);
+        // Later than any clock can say is never.
+        let give_up_at = self.wait.and_then(|wait| Instant::now().checked_add(wait));
         let (client, session) = tokio::select! {
             opened = self.hold.open("lock", connection, give_up_at) => opened?,
             // There is no key yet.

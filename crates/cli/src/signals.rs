@@ -11,7 +11,11 @@ use crate::exit::{self, Failure};
 const ASK_TO_END: [Signal; 4] = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT];
 
 /// SIGINT, SIGTERM, SIGHUP and SIGQUIT, from when this is made.
-pub(crate) struct Signals(Vec<(Signal, unix::Signal)>);
+pub(crate) struct Signals {
+    streams: Vec<(Signal, unix::Signal)>,
+    /// The last that can mean nothing but the end; SIGHUP can.
+    told_to_end: Option<Signal>,
+}
 
 impl Signals {
     /// Those that whoever started us has ignored (`nohup`, a shell's `&`) stay ignored: here, and
@@ -26,18 +30,27 @@ impl Signals {
         let streams = streams.collect::<io::Result<_>>().map_err(|error| {
             Failure::new(exit::OTHER, format!("cannot listen to signals: {error}"))
         })?;
-        Ok(Self(streams))
+        Ok(Self { streams, told_to_end: None })
     }
 
     /// The next one. Cancel safe.
     pub(crate) async fn next(&mut self) -> Signal {
-        poll_fn(|cx| {
-            let mut came = self.0.iter_mut().filter_map(|(signal, stream)| {
+        let signal = poll_fn(|cx| {
+            let mut came = self.streams.iter_mut().filter_map(|(signal, stream)| {
                 matches!(stream.poll_recv(cx), Poll::Ready(Some(()))).then_some(*signal)
             });
             came.next().map_or(Poll::Pending, Poll::Ready)
         })
-        .await
+        .await;
+        if signal != Signal::HUP {
+            self.told_to_end = Some(signal);
+        }
+        signal
+    }
+
+    /// Whether we were told to end, whatever was done about it.
+    pub(crate) fn told_to_end(&self) -> Option<Signal> {
+        self.told_to_end
     }
 }
 

@@ -18,8 +18,8 @@
 //! ```
 //!
 //! On a session, too: [`RwLock`], [`Semaphore`], [`Election`] with [work that runs while
-//! leading](Election::lead), [`Barrier`], [`DoubleBarrier`], [`Queue`] and [`PriorityQueue`]; and on a
-//! client alone [`CountDownLatch`], [`Stm`], [`AtomicCounter`], [`Sequence`] and [`IdBlocks`]. What is
+//! leading](Election::lead), [`MultiMutex`], [`DoubleBarrier`], [`Queue`] and [`PriorityQueue`]; and on
+//! a client alone [`Barrier`], [`CountDownLatch`], [`Stm`], [`AtomicCounter`], [`Sequence`] and [`IdBlocks`]. What is
 //! held is a guard: it says when it is lost, has a [`Fence`] that proves it, and makes writes that
 //! etcd refuses after.
 //!

@@ -5,7 +5,7 @@ use futures::StreamExt;
 use tenure_core::{Event, KeyRange, KeyValue, Revision, backoff::Outage};
 
 use crate::{
-    client::{Client, WatchStream},
+    client::{Client, WatchResponse, WatchStream},
     error::{Error, ErrorKind, Result},
 };
 
@@ -37,12 +37,18 @@ pub(super) struct Follow {
     /// None while it is not known how things are.
     watch: Option<WatchStream>,
     outage: Option<Outage>,
+    /// The cluster that was read.
+    cluster_id: Option<u64>,
+    /// The watch was away: whether it is still the same cluster is not known. Another one may be
+    /// long at revisions that this one has behind it.
+    in_doubt: bool,
 }
 
 impl Follow {
     /// Begins with everything there is.
     pub(super) fn new(client: &Client, range: KeyRange) -> Self {
-        Self { client: client.clone(), range, watch: None, outage: None }
+        let (client, watch, outage) = (client.clone(), None, None);
+        Self { client, range, watch, outage, cluster_id: None, in_doubt: false }
     }
 
     /// Begins with what happens after a revision.
@@ -56,7 +62,8 @@ impl Follow {
     pub(super) async fn standing(client: &Client, range: KeyRange) -> Result<Self> {
         let mut follow = Self::new(client, range);
         loop {
-            match follow.client.watch(follow.range.clone()).require_leader().await {
+            let watch = follow.client.watch(follow.range.clone()).interruptions();
+            match watch.require_leader().await {
                 Ok(watch) => {
                     follow.watch = Some(watch);
                     return Ok(follow);
@@ -68,22 +75,43 @@ impl Follow {
 
     fn watch_after(&self, revision: Revision) -> WatchStream {
         let watch = self.client.watch(self.range.clone()).start_revision(revision.next());
-        watch.require_leader().open()
+        watch.interruptions().require_leader().open()
     }
 
     /// Reads everything there is, whatever is watched.
     pub(super) async fn read(&mut self) -> Result<(Revision, Vec<KeyValue>)> {
         loop {
             match self.client.get(self.range.clone()).await {
-                Ok(answer) => return Ok((answer.header.revision, answer.kvs)),
+                Ok(answer) => {
+                    (self.cluster_id, self.in_doubt) = (Some(answer.header.cluster_id), false);
+                    return Ok((answer.header.revision, answer.kvs));
+                }
                 Err(error) => self.rest(error).await?,
             }
         }
     }
 
+    /// Gives up a watch that is of a cluster that is gone.
+    async fn check_cluster(&mut self) -> Result<()> {
+        while self.in_doubt && self.watch.is_some() {
+            match self.client.count(self.range.clone()).await {
+                Ok(answer) => {
+                    let now = answer.header.cluster_id;
+                    if self.cluster_id.is_some_and(|known| known != now) {
+                        self.watch = None;
+                    }
+                    self.in_doubt = false;
+                }
+                Err(error) => self.rest(error).await?,
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for what there is to tell next. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Seen> {
         loop {
+            self.check_cluster().await?;
             let Some(watch) = &mut self.watch else {
                 let (revision, kvs) = self.read().await?;
                 self.watch = Some(self.watch_after(revision));
@@ -92,6 +120,7 @@ impl Follow {
             match watch.next().await {
                 Some(Ok(told)) => {
                     self.outage = None;
+                    self.in_doubt |= matches!(told, WatchResponse::Resumed);
                     let events = told.into_events();
                     if !events.is_empty() {
                         return Ok(Seen::Changes(events));

@@ -177,10 +177,14 @@ impl<A: Actor<Context = Context<A>> + Handler<StepDown>> Handler<Begin> for Lead
         let Begin { reign, given_up } = begin;
         if let Some(last) = self.last.take_if(|last| !last.is_finished()) {
             // Never two at once: the old one is on its way out.
-            let again = ctx.address();
+            let again = ctx.address().downgrade();
             return Box::pin(async move {
                 let _ = last.await;
-                let _ = again.send(Begin { reign, given_up }).await;
+                // The address is not kept while the actor runs.
+                let begun = again.upgrade().map(|again| again.send(Begin { reign, given_up }));
+                if let Some(begun) = begun {
+                    let _ = begun.await;
+                }
             });
         }
         if reign.is_stopping() {

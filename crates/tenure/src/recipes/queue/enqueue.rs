@@ -84,7 +84,19 @@ async fn run(
     };
     let mut limit = pin!(limit);
     let (mut place, mut outage) = (None, None);
+    let late = || Error::new(ErrorKind::Timeout, ENQUEUE, "the item could not be put in time");
     let added = loop {
+        // Nothing is sent for anybody who is gone, and while there is no session.
+        {
+            let living = pin!(work.session().living(ENQUEUE));
+            let gone = pin!(reply.closed());
+            match future::select(living, future::select(gone, limit.as_mut())).await {
+                Either::Left((Ok(_), _)) => {}
+                Either::Left((Err(error), _)) => break Err(error),
+                Either::Right((Either::Left(_), _)) => return,
+                Either::Right((Either::Right(_), _)) => break Err(late()),
+            }
+        }
         match work.append(ENQUEUE, &item, work.bound).await {
             Ok(Some(key)) => break Ok(key),
             Ok(None) if timeout.is_none() => {
@@ -92,10 +104,14 @@ async fn run(
             }
             Ok(None) => {}
             // Nothing was put.
-            Err(error) if error.is_retryable() => match work.outlast(error, &mut outage).await {
-                Ok(()) => continue,
-                Err(error) => break Err(error),
-            },
+            Err(error) if error.is_retryable() => {
+                let pause = pin!(work.outlast(error, &mut outage));
+                match future::select(pause, limit.as_mut()).await {
+                    Either::Left((Ok(()), _)) => continue,
+                    Either::Left((Err(error), _)) => break Err(error),
+                    Either::Right(_) => break Err(late()),
+                }
+            }
             Err(error) => break Err(error),
         }
         let room = pin!(work.wait_for_room(&mut place));
