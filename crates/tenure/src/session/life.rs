@@ -187,13 +187,14 @@ impl Life {
         self.guard.fetch_max(revision.0, Ordering::AcqRel);
     }
 
-    /// The guard key was found like this. Ends the life if somebody else resumed the session, or
+    /// The guard key was found like this, as of this revision. Ends the life if somebody else resumed the session, or
     /// if the key went with the lease.
-    pub(crate) fn guard_was_found(&self, found: Option<&KeyValue>) {
+    pub(crate) fn guard_was_found(&self, found: Option<&KeyValue>, seen: Revision) {
         match found {
             Some(kv) if kv.value == self.token.as_bytes() => self.guard_is_at(kv.mod_revision),
             Some(_) => self.end(LossReason::TakenOver),
-            None if self.guard() > Revision::NONE => self.end(LossReason::Revoked),
+            // An answer from before the first put says nothing.
+            None if (Revision(1)..=seen).contains(&self.guard()) => self.end(LossReason::Revoked),
             None => {}
         }
     }
@@ -227,6 +228,13 @@ impl Life {
     /// Forgets an inherited key.
     pub(super) fn disown(&self, key: &Bytes) {
         lock(&self.inherited).retain(|own| own.key != key);
+    }
+
+    /// The oldest inherited key of the queue with this prefix.
+    pub(crate) fn oldest_inherited(&self, prefix: &Bytes) -> Option<Inherited> {
+        let inherited = lock(&self.inherited);
+        let is_under = |own: &&Inherited| name::lease_of(&own.key, prefix) == Some(self.lease);
+        inherited.iter().filter(is_under).min_by_key(|own| own.created).cloned()
     }
 
     /// Takes the oldest inherited key of the queue with this prefix.

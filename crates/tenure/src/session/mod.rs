@@ -94,8 +94,8 @@ impl Session {
     /// process held or waited with are taken over: its guards, should it still run, fail from now
     /// on, and the next [`Mutex::acquire`](crate::Mutex::acquire) of that name in this process has
     /// the place of that key. Keys nobody asks for stay in the queue as long as the session lives;
-    /// see [`inherited`](Self::inherited). So do those of a [read-write lock](crate::RwLock), which
-    /// are not taken over.
+    /// see [`inherited`](Self::inherited). So do those of [read-write locks](crate::RwLock), double
+    /// barriers and queue deliveries, which are not taken over.
     ///
     /// # Errors
     ///

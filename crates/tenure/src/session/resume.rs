@@ -43,8 +43,9 @@ pub(super) async fn resume(client: &Client, lease: LeaseId, generation: u64) -> 
     Ok(life)
 }
 
-/// Whether a key is one of a lock or an election: `../<lease>` or `../<lease>-<nonce>`, in hex.
-/// Those of other recipes are ordered by their last change, and must not be written.
+/// Whether a key is a claim that is taken over, of a lock, an election, or on permits:
+/// `../<lease>` or `../<lease>-<nonce>`, in hex. Others are looked at for their last change, and must
+/// not be written.
 fn is_claim(key: &Bytes, lease: LeaseId) -> bool {
     let guard = b"tenure/session/";
     let last = key.rsplit(|byte| *byte == b'/').next().unwrap_or_default();

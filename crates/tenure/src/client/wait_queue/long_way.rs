@@ -1,5 +1,5 @@
-//! Waiting in a long queue: behind one predecessor after the other, so that a release wakes one
-//! contender and not all of them.
+//! Waiting behind one predecessor after the other, so that a release wakes one contender and not all
+//! of them: in a long queue, and in one whose every event would wake too many.
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
@@ -197,13 +197,13 @@ impl Walk {
                 WatchResponse::Events { events, .. } if opened >= 2 => {
                     let seen = ahead.seen;
                     for event in events.iter().filter(|event| event.kv.mod_revision > seen) {
-                        let at = event.kv.mod_revision;
                         if event.kv.key == self.own.key {
                             return Ok((Stage::Over, Some(Step::Deleted)));
                         }
                         ahead.hear(event);
                         if ahead.admits(&self.own.rule) {
-                            return Ok((Stage::Hold(at), Some(Step::Turn)));
+                            // The other watch may be behind: all of it as of one revision.
+                            return Ok((Stage::Look, None));
                         }
                     }
                 }

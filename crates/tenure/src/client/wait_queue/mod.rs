@@ -1,6 +1,6 @@
 //! Who is next: one actor per prefix follows the keys of all contenders there.
 //!
-//! Contenders put a key each, and the oldest key holds. [`WaitQueue`](tenure_core::wait_queue)
+//! Contenders put a key each, and the oldest holds, or what its rule says. [`WaitQueue`](tenure_core::wait_queue)
 //! decides; the actor here keeps its watch, and tells the contenders of this client.
 
 mod actor;

@@ -294,6 +294,10 @@ impl Request {
             Arc::clone(&self.errand),
             Arc::clone(progress),
         );
+        if let Some(left) = &inherited {
+            // Given up before it has the place, it is deleted all the same.
+            claim.is_created(left.created, left.modified);
+        }
         (claim, inherited)
     }
 
@@ -301,7 +305,7 @@ impl Request {
     /// taken at once or not at all, so its places are of no use, and would be in the way.
     async fn disown_inherited(&self, life: &Life) -> Result<()> {
         for stand in &self.stands {
-            while let Some(left) = life.claim_inherited(&stand.home) {
+            while let Some(left) = life.oldest_inherited(&stand.home) {
                 self.session.delete_inherited(life, &left).await?;
             }
         }

@@ -92,7 +92,7 @@ impl Claim {
                 return Ok(Entered::Stands { at_once });
             }
             let found = Found::of(answer, self.places.len())?;
-            self.life.guard_was_found(found.guard.as_ref());
+            self.life.guard_was_found(found.guard.as_ref(), revision);
             self.check_life()?;
             if let Some(own) = found.own.filter(|own| self.may_be_ours(own)) {
                 // An earlier copy put them, all at once; what was put again is not ours any more.
@@ -106,9 +106,9 @@ impl Claim {
                     before.iter_mut().for_each(|before| before.ahead = Ahead::Nobody);
                 }
                 self.check_room(&before)?;
-                let at_once = self.is_first(&before);
                 self.take_places(before);
-                return Ok(Entered::Stands { at_once });
+                // Others may have seen it wait since it was put: it has to say that it does not.
+                return Ok(Entered::Stands { at_once: patience == Patience::Try });
             }
             if found.guard.map_or(Revision::NONE, |kv| kv.mod_revision) == guard {
                 // Nothing but somebody else can have kept it from succeeding.
@@ -326,10 +326,7 @@ impl Claim {
                 let get = self.client().get(range).first(SortBy::CreateRevision).limit(most);
                 match get.keys_only().await {
                     Ok(answer) => break answer,
-                    Err(error) if error.is_retryable() => {
-                        tracing::debug!(%error, "a queue is read again");
-                    }
-                    Err(error) => return Err(error),
+                    Err(error) => read_again(error)?,
                 }
             };
             let Header { revision, cluster_id, .. } = answer.header;
@@ -337,7 +334,12 @@ impl Claim {
             self.check_life()?;
             let mut seen = seen(&answer, revision, cluster_id);
             if matches!(place.rule, Rule::Room { .. }) {
-                let room = self.client().get(place.room_key()).await?.into_kv();
+                let room = loop {
+                    match self.client().get(place.room_key()).await {
+                        Ok(answer) => break answer.into_kv(),
+                        Err(error) => read_again(error)?,
+                    }
+                };
                 seen.room = room.and_then(|kv| room_of(&kv.value));
             }
             all.push(seen);
@@ -354,7 +356,7 @@ impl Claim {
         }
     }
 
-    fn is_created(&self, created: Revision, modified: Revision) {
+    pub(super) fn is_created(&self, created: Revision, modified: Revision) {
         self.created.store(created.0, Ordering::Release);
         self.modified.store(modified.0, Ordering::Release);
     }
@@ -370,6 +372,15 @@ impl Claim {
             None => Ok(()),
         }
     }
+}
+
+/// A read took its time already, so that there is no pause.
+fn read_again(error: Error) -> Result<()> {
+    match error.is_retryable() {
+        true => tracing::debug!(%error, "a queue is read again"),
+        false => return Err(error),
+    }
+    Ok(())
 }
 
 fn oldest(range: KeyRange) -> Get {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::ops::{Compare, Op};
 
-/// Done together with the keys of a claim, or not at all.
+/// Done together with the key of a claim, or not at all. A claim with several keys has none.
 #[derive(Default)]
 pub(crate) struct Errand {
     /// The keys are put only if this holds.

@@ -156,9 +156,10 @@ impl Claim {
                 self.life.guard_is_at(answer.header.revision);
                 return Ok(answer);
             }
+            let seen = answer.header.revision;
             let found = answer.responses.into_iter().next().and_then(OpResponse::into_get);
             let found = found.ok_or_else(crate::ops::other_kind)?.into_kv();
-            self.life.guard_was_found(found.as_ref());
+            self.life.guard_was_found(found.as_ref(), seen);
             let moved = found.map_or(Revision::NONE, |kv| kv.mod_revision) != guard;
             match self.life.loss(self.now()) {
                 Some(reason) => return Err(Error::lost(self.what, reason)),

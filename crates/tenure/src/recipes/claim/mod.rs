@@ -1,5 +1,5 @@
-//! A claim: keys of a session, one in each queue it stands in, from the transaction that puts them
-//! to the one that deletes them. What all recipes with a queue have in common.
+//! A claim: keys of a session, each in a queue or in none, from the transaction that puts them to the
+//! one that deletes them. What all that is held has in common.
 
 mod acquiring;
 mod actor;

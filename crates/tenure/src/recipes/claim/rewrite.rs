@@ -122,8 +122,9 @@ impl Claim {
             if answer.succeeded {
                 return Ok(answer.header.revision);
             }
+            let seen = answer.header.revision;
             let found = Found::of(answer, self.kept().count())?;
-            self.life.guard_was_found(found.guard.as_ref());
+            self.life.guard_was_found(found.guard.as_ref(), seen);
             self.check_life()?;
             let guard_now = found.guard.map_or(Revision::NONE, |kv| kv.mod_revision);
             match found.own.filter(|own| own.create_revision == self.created()) {

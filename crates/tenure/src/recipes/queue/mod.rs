@@ -84,8 +84,8 @@ const KIND: Kind = Kind { path: "queue", name: "queue name", prefix: "queue pref
 /// `tenure/queue-work/<prefix>/`. Besides, keys under `tenure/session/` are read and written. Where
 /// etcd has users, theirs must be allowed all of them.
 ///
-/// A session that is [resumed](Session::resume) has the earlier process's place in line, and its
-/// deliveries for nobody: they come back when the session ends.
+/// A session that is [resumed](Session::resume) gives up the earlier process's places in line once
+/// it uses the queue, and has its deliveries for nobody: they come back when the session ends.
 #[derive(Clone)]
 pub struct Queue {
     work: Result<Work>,

@@ -83,6 +83,11 @@ impl Work {
     }
 
     async fn first_in(&self, line: &Arc<Line>) -> Result<Held> {
+        // Places of an earlier process, with nobody in them, would stop all who are behind.
+        let life = self.session().living(PLACE).await?;
+        while let Some(left) = life.oldest_inherited(line.prefix()) {
+            self.session().delete_inherited(&life, &left).await?;
+        }
         let stand = Stand { one_by_one: true, ..Stand::in_line(Arc::clone(line)) };
         let request = Request::new(PLACE, self.session(), vec![stand]);
         Acquire::new(Ok(request), |held| held.ok_or_else(crate::ops::other_kind)).await

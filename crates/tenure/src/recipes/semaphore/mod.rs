@@ -54,7 +54,7 @@ const KIND: Kind = Kind { path: "semaphore", name: "semaphore name", prefix: "se
 /// # Guarantees
 ///
 /// As those of [`Mutex`](crate::Mutex): permits are ours until this process's own clock says
-/// otherwise, which is before their lease can expire, and never are there more of them than the
+/// otherwise, which is before their lease can expire, and never are more of them given than the
 /// number. The [fence](crate::Fence) proves a hold, and its writes are refused once it is lost;
 /// but since several hold together, a higher fence does not tell that a lower one is over.
 ///
